@@ -1,0 +1,1 @@
+"""A file one can run: metadata, preprocessing, prediction. No torch."""

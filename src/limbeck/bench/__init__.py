@@ -1,0 +1,1 @@
+"""Fair measurements: one live process a row, turn about."""

@@ -1,0 +1,1 @@
+"""Samples, augmented views of them, and the order in which they come."""

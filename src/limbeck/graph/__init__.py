@@ -1,0 +1,1 @@
+"""What torch.export graphs need before they can be quantized and shipped: capture, modes, fixes, patterns, ranges."""

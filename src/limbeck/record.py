@@ -1,0 +1,95 @@
+"""What stages leave behind: files that appear whole or not at all, and the error a user can act on."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["UserError", "digest", "file_digest", "read_json", "whole", "write_json", "write_text"]
+
+Json = dict[str, Any]
+
+
+class UserError(Exception):
+    """The user's input is wrong: one clear message that says where, what was found and what would work; exit code 2."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write a file or folder to; it takes its place only once it is complete and on disk.
+
+    Raises:
+        UserError: If a folder stands where a file should go, or the disk or a file size limit does not let it be written.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: a folder is in the file's place; move it away or choose another run name.")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). Nothing was replaced.") from error
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        beside.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN is written as null."""
+    write_text(path, json.dumps(_without_nan(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a JSON file ({error}).") from None
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON-like value: equal values give equal hashes, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """A short hash of a file's bytes, or of names and bytes for a folder."""
+    if path.is_dir():
+        return digest({str(p.relative_to(path)): file_digest(p) for p in sorted(path.rglob("*")) if p.is_file()})
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""One file a verb: takes values and folders, returns a record."""

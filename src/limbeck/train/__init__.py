@@ -1,0 +1,1 @@
+"""One loop, one session around it; what is trained is the objective."""
