@@ -1,6 +1,5 @@
 """From one mapping of a recipe to one object: the kind names the file of a room, the signature is the schema."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -12,9 +11,10 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
+from limbeck.place import Place, nearest
 from limbeck.record import UserError
 
-__all__ = ["build", "check", "find", "names", "nearest"]
+__all__ = ["build", "check", "find", "names"]
 
 
 def names(room: str) -> list[str]:
@@ -23,13 +23,7 @@ def names(room: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A "Did you mean ...?" sentence for a wrong name, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def find(room: str, kind: str, where: str, root: Path | None = None) -> Callable[..., Any]:
+def find(room: str, kind: str, where: Place | str, root: Path | None = None) -> Callable[..., Any]:
     """The component that ``kind`` names: a file of the room, ``package.module:Name`` or ``./file.py:name``.
 
     Args:
@@ -44,7 +38,9 @@ def find(room: str, kind: str, where: str, root: Path | None = None) -> Callable
     if ":" in kind:
         return _foreign(kind, where, root or Path())
     if kind not in names(room):
-        raise UserError(f"{where}: no such {room[:-1]} {kind!r}.{nearest(kind, names(room))} Known: {', '.join(names(room))}.")
+        raise UserError(
+            f"{where}: no such {room[:-1]} {kind!r}.{nearest(kind, names(room))} Known: {', '.join(names(room))}."
+        )
     try:
         module = importlib.import_module(f"limbeck.{room}.{kind}")
     except ModuleNotFoundError as error:
@@ -61,14 +57,14 @@ EXTRAS = {
 }  # fmt: skip
 
 
-def _missing_package(where: str, kind: str, error: ModuleNotFoundError) -> str:
+def _missing_package(where: Place | str, kind: str, error: ModuleNotFoundError) -> str:
     package = (error.name or "").split(".")[0]
     extra = EXTRAS.get(package)
     hint = f'pip install "limbeck[{extra}]"' if extra else f"pip install {package}"
     return f"{where}: {kind!r} needs the package {package!r}, which is not installed: {hint}"
 
 
-def _foreign(kind: str, where: str, root: Path) -> Callable[..., Any]:
+def _foreign(kind: str, where: Place | str, root: Path) -> Callable[..., Any]:
     source, _, name = kind.rpartition(":")
     module = _load_file(root / source, where) if source.endswith(".py") else _load_module(source, where)
     if not hasattr(module, name):
@@ -78,14 +74,14 @@ def _foreign(kind: str, where: str, root: Path) -> Callable[..., Any]:
     return component
 
 
-def _load_module(source: str, where: str) -> Any:
+def _load_module(source: str, where: Place | str) -> Any:
     try:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
         raise UserError(f"{where}: cannot import {source!r} ({error}).") from error
 
 
-def _load_file(path: Path, where: str) -> Any:
+def _load_file(path: Path, where: Place | str) -> Any:
     path = path.resolve()
     if not path.is_file():
         raise UserError(f"{where}: no such file {path}.")
@@ -103,7 +99,7 @@ def _load_file(path: Path, where: str) -> Any:
     return sys.modules[name]
 
 
-def build(room: str, spec: Mapping[str, Any], where: str, root: Path | None = None, **runtime: Any) -> Any:
+def build(room: str, spec: Mapping[str, Any], where: Place | str, root: Path | None = None, /, **runtime: Any) -> Any:
     """Build the component that ``spec`` describes: ``kind`` and its own arguments.
 
     ``runtime`` objects, such as ``num_classes``, go to a component whose signature asks for them and cannot be set in
@@ -112,7 +108,7 @@ def build(room: str, spec: Mapping[str, Any], where: str, root: Path | None = No
     Raises:
         UserError: If the kind is unknown, an argument is unknown, missing, of the wrong type or refused.
     """
-    component = find(room, spec["kind"], f"{where}.kind", root)
+    component = find(room, spec["kind"], _inside(where, "kind"), root)
     given = {key: value for key, value in spec.items() if key != "kind"}
     checked = check(component, given, where, spec["kind"], runtime)
     try:
@@ -122,7 +118,7 @@ def build(room: str, spec: Mapping[str, Any], where: str, root: Path | None = No
 
 
 def check(
-    component: Callable[..., Any], given: dict[str, Any], where: str, kind: str, runtime: Mapping[str, Any]
+    component: Callable[..., Any], given: dict[str, Any], where: Place | str, kind: str, runtime: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Check arguments against a component's signature, without calling it, and return them with their right types.
 
@@ -133,7 +129,7 @@ def check(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     own = {n: p for n, p in parameters.items() if n not in runtime and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     unknown = [] if open_ended else [name for name in given if name not in own]
-    lines = [f"{where}.{name}: {kind} has no argument {name!r}.{nearest(name, list(own))}" for name in unknown]
+    lines = [f"{_inside(where, name)}: {kind} has no argument {name!r}.{nearest(name, list(own))}" for name in unknown]
     fields: dict[str, Any] = {n: (_annotation(p), ... if p.default is p.empty else p.default) for n, p in own.items()}
     schema = create_model("Arguments", __config__=_CONFIG, **{f"p_{n}": field for n, field in fields.items()})
     try:
@@ -154,11 +150,16 @@ def _annotation(parameter: inspect.Parameter) -> Any:
     return Any if parameter.annotation is parameter.empty else parameter.annotation
 
 
-def _place(where: str, loc: tuple[int | str, ...]) -> str:
-    return ".".join([where, str(loc[0]).removeprefix("p_"), *[str(part) for part in loc[1:]]])
+def _place(where: Place | str, loc: tuple[int | str, ...]) -> str:
+    for part in (str(loc[0]).removeprefix("p_"), *loc[1:]):
+        where = _inside(where, part)
+    return str(where)
+
+
+def _inside(where: Place | str, key: str | int) -> Place | str:
+    return where / key if isinstance(where, Place) else f"{where}.{key}"
 
 
 def _signature(parameters: Mapping[str, inspect.Parameter]) -> str:
     shown = [str(p.replace(kind=inspect.Parameter.KEYWORD_ONLY)) for p in parameters.values()]
     return f"({', '.join(shown)})"
-

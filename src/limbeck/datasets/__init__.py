@@ -15,6 +15,7 @@ class Dataset(Protocol):
 
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    """One RGB colour a class; empty means that any distinct ones will do."""
 
     def __len__(self) -> int:
         """Number of samples of the split."""

@@ -1,0 +1,253 @@
+"""The command line: one function a verb that parses, calls and prints."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=True,
+    help="Distil, quantize, export and measure vision models: from the network you have to the one you can ship.",
+)  # fmt: skip
+
+Source = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of one in the package, such as `camvid/quick`.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the recipe, such as `train.optimizer.lr=3e-4`.")
+]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda:i`.")]
+Force = Annotated[str | None, typer.Option(help="Do this stage, and all after it, again.")]
+
+
+def _run(source: str, overrides: list[str] | None, until: str, force: str | None, device: str) -> Path:
+    from limbeck.recipe import read
+    from limbeck.run import run
+
+    return run(read(source, overrides), until=until, force=force, device=device)
+
+
+def _finish(folder: Path) -> None:
+    """Print the table and where the page is."""
+    from rich.console import Console
+
+    from limbeck.record import read_json
+    from limbeck.report import tables
+
+    Console().print(tables.console(read_json(folder / "summary.json")["rows"]))
+    print(f"Report: {folder / 'report' / 'index.html'}")
+
+
+@app.command(epilog="Example: `limbeck run camvid/quick train.epochs=10`")
+def run(recipe: Source, overrides: Overrides = None, device: Device = "auto", force: Force = None) -> None:
+    """Do everything a recipe asks for: train, quantize, export, evaluate, bench, report."""
+    from limbeck.show import is_first_process
+
+    folder = _run(recipe, overrides, "report", force, device)
+    if is_first_process():
+        _finish(folder)
+
+
+@app.command(epilog="Example: `limbeck train demo train.epochs=2`")
+def train(recipe: Source, overrides: Overrides = None, device: Device = "auto", force: Force = None) -> None:
+    """Train the networks of a recipe: teacher, student, baseline."""
+    _say_where(_run(recipe, overrides, "train", force, device))
+
+
+@app.command(
+    epilog="Examples: `limbeck quantize demo` &nbsp; `limbeck quantize model.safetensors --data photos/ --target openvino`"
+)
+def quantize(
+    model: Annotated[
+        str, typer.Argument(help="A recipe, or a network: weight file, hub id or folder, `./models.py:build`.")
+    ],
+    overrides: Overrides = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of images (and masks), or a data set such as `camvid`.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="Runtime that the integer file is for.")] = "onnxruntime",
+    arch: Annotated[
+        str | None, typer.Option(help="Kind and arguments, such as `torchvision,arch=fcn_resnet50`.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weight file for a network that code builds.")] = None,
+    size: Annotated[tuple[int, int] | None, typer.Option(help="Input height and width.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    device: Device = "auto",
+    force: Force = None,
+) -> None:
+    """Quantize: a recipe up to that stage, or a network you already have, all the way to measured files."""
+    if data is None:
+        _say_where(_run(model, overrides, "quantize", force, device))
+        return
+    from limbeck.stages.adopt import adopt
+
+    recipe = adopt(model, data, target=target, arch=arch, weights=weights, size=size, name=name)
+    _finish(_run(str(recipe), overrides, "report", force, device))
+
+
+@app.command(epilog="Example: `limbeck export demo`")
+def export(recipe: Source, overrides: Overrides = None, device: Device = "auto", force: Force = None) -> None:
+    """Write the exported files of a recipe, doing what they need first."""
+    folder = _run(recipe, overrides, "export", force, device)
+    for path in sorted((folder / "export").iterdir()):
+        if path.suffix != ".json":
+            print(path)
+
+
+@app.command(epilog="Example: `limbeck evaluate camvid/quick split=test`")
+def evaluate(recipe: Source, overrides: Overrides = None, device: Device = "auto", force: Force = None) -> None:
+    """Score every file of a run; `split=test` scores another split."""
+    from rich.console import Console
+
+    from limbeck.recipe import read
+    from limbeck.report import tables
+    from limbeck.run import run
+    from limbeck.stages.context import Context
+    from limbeck.stages.report import summary
+
+    changes = [f"evaluate.{change}" if change.startswith("split=") else change for change in overrides or []]
+    read_recipe = read(recipe, changes)
+    folder = run(read_recipe, until="evaluate", force=force, device=device)
+    Console().print(tables.console(summary(Context(read_recipe, folder))["rows"]))
+
+
+@app.command(epilog="Examples: `limbeck bench demo` &nbsp; `limbeck bench student.int8.onnx student.fp32.onnx`")
+def bench(
+    sources: Annotated[list[str], typer.Argument(help="A recipe with changes, or exported files.")],
+    runtime: Annotated[list[str] | None, typer.Option(help="Runtime to time files in; all by default.")] = None,
+    threads: Annotated[int, typer.Option(help="0 means the number of physical cores.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of a row.")] = 60,
+    size: Annotated[
+        tuple[int, int] | None, typer.Option(help="Input height and width of files that do not say.")
+    ] = None,
+    device: Device = "auto",
+    force: Force = None,
+) -> None:
+    """Time a run's rows, or files on their own, turn about, each in its own process."""
+    from rich.console import Console
+
+    from limbeck.recipe import Bench
+    from limbeck.report import tables
+    from limbeck.run import device_of
+
+    if not Path(sources[0]).suffix or Path(sources[0]).suffix in (".yaml", ".yml") or Path(sources[0]).is_dir():
+        _run(sources[0], sources[1:], "report", force, device)
+        return
+    from limbeck.stages.bench import files
+
+    given = {"runtimes": runtime} if runtime else {}
+    settings = Bench.model_validate({"threads": threads, "runs": runs, **given})
+    Console().print(tables.console(files([Path(s) for s in sources], settings, device_of(device), size)))
+
+
+@app.command(epilog="Example: `limbeck report demo`")
+def report(recipe: Source, overrides: Overrides = None, device: Device = "auto") -> None:
+    """Write summary and page again from what a run recorded."""
+    from limbeck.recipe import read
+    from limbeck.stages.context import Context, runs_root
+    from limbeck.stages.report import run as write
+
+    found = read(recipe, overrides)
+    write(Context(found, runs_root() / found.name, "cpu"))
+    _finish(runs_root() / found.name)
+
+
+@app.command(epilog="Example: `limbeck check my.yaml src/limbeck/recipes`")
+def check(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes, or folders of them.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="A change, such as `data.batch=4`.")] = None,
+) -> None:
+    """Build everything without data or weights, bind the taps, and say what would fail after six hours."""
+    from limbeck.recipe import read
+    from limbeck.stages.check import check as check_one
+    from limbeck.stages.check import files
+
+    for file in files(recipes):
+        recipe = read(file, overrides)
+        print(f"{file}: {recipe.name}")
+        for line in check_one(recipe):
+            print(f"  {line}")
+
+
+@app.command(epilog="Example: `limbeck show demo train.epochs=3`")
+def show(recipe: Source, overrides: Overrides = None) -> None:
+    """Print a recipe with every key and value."""
+    from limbeck.place import dump
+    from limbeck.recipe import read
+
+    print(dump(read(recipe, overrides).resolved()), end="")
+
+
+@app.command(epilog="Examples: `limbeck ls` &nbsp; `limbeck ls losses`")
+def ls(room: Annotated[str | None, typer.Argument(help="`recipes`, or a room such as `losses`.")] = None) -> None:
+    """List recipes and the kinds of every room, with what they are."""
+    from limbeck.stages.catalogue import catalogue
+
+    for title, entries in catalogue(room).items():
+        print(title)
+        width = max((len(name) for name, _ in entries), default=0)
+        for name, meaning in entries:
+            print(f"  {name:<{width}}  {meaning}")
+
+
+@app.command(epilog="Example: `limbeck init my-project`")
+def init(folder: Annotated[Path, typer.Argument(help="Where to write; existing files are left alone.")]) -> None:
+    """Write a starter recipe and model file."""
+    from limbeck.stages.starter import write
+
+    for path in write(folder):
+        print(path)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices, runtimes, CPU features, and what each missing extra would add."""
+    from limbeck.stages.doctor import findings
+
+    for name, value in findings():
+        print(f"{name:<16} {value}")
+
+
+def _say_where(folder: Path) -> None:
+    print(f"Run folder: {folder}")
+
+
+def main() -> None:
+    """Run the command line; the user's mistakes end with one message and exit code 2."""
+    from limbeck.record import UserError
+
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        _fail(_own_words(str(error)), 2)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        _click(error)
+
+
+def _own_words(message: str) -> str:
+    """What a worker process said, without its traceback."""
+    return message.rpartition("limbeck.record.UserError: ")[2].strip()
+
+
+def _click(error: Any) -> None:
+    """Let the parser's own errors and exits speak; all else is a bug and keeps its traceback."""
+    if hasattr(error, "show"):
+        error.show()
+        sys.exit(2)
+    if isinstance(error, typer.Exit | typer.Abort):
+        sys.exit(getattr(error, "exit_code", 130))
+    raise error
+
+
+def _fail(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

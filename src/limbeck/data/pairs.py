@@ -1,0 +1,144 @@
+"""Images and masks on disk: found, paired by stem, read and checked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from limbeck.data.sample import VOID
+from limbeck.record import UserError, digest
+
+__all__ = ["Pair", "find_files", "listed", "pair", "pairs_digest", "read_image", "read_mask"]
+
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image file and its mask file, if it has one."""
+
+    image: Path
+    mask: Path | None
+    name: str
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """Image files that a path or glob inside ``folder`` names, sorted; empty if there are none."""
+    place = folder / pattern
+    if place.is_dir():
+        found: Iterable[Path] = place.rglob("*")
+    elif any(sign in pattern for sign in "*?["):
+        found = (
+            Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+            if place.is_absolute()
+            else Path().glob(str(place))
+        )
+    else:
+        found = [place]
+    return sorted(path for path in found if path.suffix.lower() in IMAGES and path.is_file())
+
+
+def listed(files: list[Path], names: Path) -> list[Path]:
+    """The files that a list file names: one path without suffix a line, such as ``drive/0001``, in the list's order.
+
+    Raises:
+        UserError: If the list is missing or names a file that is not there.
+    """
+    try:
+        wanted = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"{names}: this list of samples cannot be read ({error.strerror}).") from error
+    by_tail = {str(Path(*path.with_suffix("").parts[-parts:])): path for path in files for parts in range(1, 5)}
+    missing = [line for line in wanted if _tail(line) not in by_tail]
+    if missing:
+        raise UserError(f"{names}: {len(missing)} of {len(wanted)} names have no image, first {missing[0]!r}.")
+    return [by_tail[_tail(line)] for line in wanted]
+
+
+def _tail(line: str) -> str:
+    path = Path(line.split()[0])
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGES else str(path)
+
+
+def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suffix: str = "") -> list[Pair]:
+    """Pair images with masks of the same stem, less the suffixes; equal stems are told apart by their folder.
+
+    Raises:
+        UserError: If an image has no mask; names the first few and counts masks without an image too.
+    """
+    by_stem: dict[str, list[Path]] = {}
+    for mask in masks:
+        by_stem.setdefault(mask.stem.removesuffix(mask_suffix), []).append(mask)
+    pairs = [Pair(i, _closest(i, by_stem.get(i.stem.removesuffix(image_suffix), [])), i.stem) for i in images]
+    lonely = [p.image for p in pairs if p.mask is None]
+    if lonely:
+        stems = {i.stem.removesuffix(image_suffix) for i in images}
+        unused = sum(stem not in stems for stem in by_stem)
+        shown = ", ".join(str(path) for path in lonely[:3])
+        raise UserError(
+            f"{len(lonely)} of {len(images)} images have no mask of the same name ({shown}{', ...' * (len(lonely) > 3)}); "
+            f"{unused} masks have no image. Add the masks, or set image_suffix and mask_suffix if the names differ."
+        )
+    return pairs
+
+
+def _closest(image: Path, masks: list[Path]) -> Path | None:
+    if len(masks) < 2:
+        return masks[0] if masks else None
+    return max(masks, key=lambda mask: len(set(mask.parts) & set(image.parts)))
+
+
+def pairs_digest(pairs: list[Pair]) -> str:
+    """A hash of names and sizes of all files; a copy of the data elsewhere has the same one."""
+    return digest([(p.image.name, p.image.stat().st_size, p.mask.stat().st_size if p.mask else 0) for p in pairs])
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """RGB pixels [h, w, 3], turned upright as the camera says.
+
+    Raises:
+        UserError: If the file is truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error}); restore or remove it.") from error
+
+
+def read_mask(path: Path, num_classes: int, size: tuple[int, int], zero_label: bool = False, void: Sequence[int] = ()) -> NDArray[np.uint8]:
+    """Class ids [h, w] of an index or palette image; 255 is void.
+
+    Args:
+        path: The mask.
+        num_classes: Ids from 0 to this minus 1 are valid.
+        size: Height and width of the image it belongs to.
+        zero_label: Reduce: 0 becomes void, n becomes n - 1, once, here.
+        void: Other values that mean void, before any reduction.
+
+    Raises:
+        UserError: If the mask is unreadable, coloured, of another size or holds other ids.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, pixels = image.mode, np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a readable mask ({error}); restore or remove it.") from error
+    if pixels.ndim != 2:
+        raise UserError(f"{path}: a mask holds one class id a pixel (mode L or P), found mode {mode}.")
+    if pixels.shape != size:
+        raise UserError(f"{path}: the mask is {pixels.shape[0]}x{pixels.shape[1]}, its image is {size[0]}x{size[1]}.")
+    if void:
+        pixels = np.where(np.isin(pixels, void), VOID, pixels)
+    if zero_label:
+        pixels = np.where((pixels == 0) | (pixels == VOID), VOID, pixels.astype(np.int64) - 1)
+    wrong = np.unique(pixels[(pixels >= num_classes) & (pixels != VOID)])
+    if wrong.size:
+        ids = ", ".join(str(i) for i in wrong[:5])
+        raise UserError(
+            f"{path}: class ids {ids} are out of range: there are {num_classes} classes (0-{num_classes - 1}, void 255)."
+        )
+    return pixels.astype(np.uint8)

@@ -1,0 +1,64 @@
+"""Augmented views of a dataset: each a pure function of (seed, index, view)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from limbeck.data.sample import Sample
+from limbeck.data.sampler import Batches
+from limbeck.data.transforms import Augmentation
+
+__all__ = ["Batch", "Views", "load"]
+
+Batch = dict[str, Tensor]
+"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] (absent without truth), ``index`` [n], ``view`` [n]."""
+
+
+class Samples(Protocol):
+    """Anything with samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Views(Dataset[Batch]):
+    """One augmented view of a sample for every ``(index, view)``, the same in every process and order."""
+
+    def __init__(self, samples: Samples, augmentation: Augmentation, seed: int) -> None:
+        self.samples, self.augmentation, self.seed = samples, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        """Draw the view ``key[1]`` of sample ``key[0]`` without touching the global random stream."""
+        index, view = key
+        drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
+        with torch.random.fork_rng(devices=[]):
+            rng = torch.manual_seed(drawn)
+            image, target = self.augmentation(self.samples[index], rng)
+        found = {"image": image, "index": torch.tensor(index), "view": torch.tensor(view)}
+        return found if target is None else found | {"target": target}
+
+
+def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> DataLoader[Batch]:
+    """A loader over the given batches; ``workers`` processes prepare them ahead."""
+    return DataLoader(
+        views,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        persistent_workers=False,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator().manual_seed(0),  # its own stream: the global one belongs to training
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

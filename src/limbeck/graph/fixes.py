@@ -1,0 +1,77 @@
+"""What torchao's quantization-aware training needs corrected around it, and the proof that nothing is left to correct."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from limbeck.graph.fold import foldable
+from limbeck.graph.modes import EPS, RUNNING_VAR, scale_factor_sums
+from limbeck.graph.patterns import BATCH_NORM, attribute, calls, module_path
+from limbeck.record import UserError
+
+__all__ = ["absorb_eps", "clamp_zero_gamma", "same_as_eager"]
+
+TORCHAO_EPS = 1e-5
+"""The eps torchao folds every batch norm with, whatever the batch norm says."""
+
+
+def absorb_eps(graph: GraphModule) -> None:
+    """Move what a batch norm's eps has beyond 1e-5 into its running variance, so that torchao's folding is exact.
+
+    Raises:
+        UserError: If a variance is too small to take up a smaller eps.
+    """
+    done: set[str] = set()
+    for node in calls(graph.graph, BATCH_NORM):
+        variance, eps = node.args[RUNNING_VAR], float(node.args[EPS])  # type: ignore[arg-type]
+        assert isinstance(variance, Node)
+        values = attribute(graph, variance)
+        assert values is not None
+        if str(variance.target) not in done:
+            done.add(str(variance.target))
+            values.data.add_(eps - TORCHAO_EPS)
+            if bool((values <= -TORCHAO_EPS).any()):
+                raise UserError(f"quantize: eps {eps:g} of {module_path(node)!r} is too small for batch_norm: live; use fold.")
+        node.update_arg(EPS, TORCHAO_EPS)
+        for total in scale_factor_sums(graph, node):
+            total.update_arg(1, TORCHAO_EPS)
+    graph.recompile()
+
+
+@torch.no_grad()
+def clamp_zero_gamma(graph: GraphModule, smallest: float = 1e-6) -> int:
+    """Keep gammas of batch norms behind convolutions away from zero: a live batch norm is divided out by its gamma.
+
+    Returns:
+        The number of values that were moved; their channels change by at most ``smallest`` standard deviations.
+    """
+    moved = 0
+    for node in calls(graph.graph, BATCH_NORM):
+        gamma = attribute(graph, node.args[1] if isinstance(node.args[1], Node) else None)
+        if foldable(node) is None or gamma is None:
+            continue
+        small = gamma.abs() < smallest
+        gamma.data = torch.where(small, torch.where(gamma < 0, -smallest, smallest), gamma)
+        moved += int(small.sum())
+    return moved
+
+
+@torch.no_grad()
+def same_as_eager(
+    graph: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor], example: Tensor, tolerance: float = 1e-4
+) -> None:
+    """Check that a graph with its fake quantization off computes what the eager model computes in evaluation.
+
+    Raises:
+        UserError: If the largest difference exceeds ``tolerance`` of the largest value.
+    """
+    found, expected = graph(example), eager(example)
+    worst = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    if not worst <= tolerance:
+        raise UserError(
+            f"quantize: the prepared graph differs from the float model by {worst:.2g} of its largest value "
+            f"(allowed: {tolerance:g}), so quantizing it would start from another network. Exclude the layers that differ, "
+            "or use batch_norm: fold."
+        )

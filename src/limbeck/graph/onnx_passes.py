@@ -1,0 +1,144 @@
+"""Loss-free rewrites of a quantized ONNX graph into forms a runtime has integer kernels for."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+__all__ = ["hard_sigmoid_to_add", "mean_to_global_pool", "passes_for"]
+
+Pass = Callable[[ModelProto], int]
+
+
+def passes_for(target: str) -> list[Pass]:
+    """The rewrites that pay on a runtime, in the order in which they run; each takes a model and returns how often it applied."""
+    return [mean_to_global_pool, hard_sigmoid_to_add] if target == "onnxruntime" else []
+
+
+def mean_to_global_pool(model: ModelProto) -> int:
+    """``ReduceMean`` over height and width of a quantized image becomes ``GlobalAveragePool``, which has an integer kernel."""
+    graph = _Graph(model)
+    done = 0
+    for node in graph.nodes("ReduceMean"):
+        axes = graph.values(node.input[1]) if len(node.input) > 1 else np.array(_ints(node, "axes"))
+        spatial = axes is not None and sorted(axes.tolist()) in ([2, 3], [-2, -1])
+        if spatial and _int(node, "keepdims", 1) == 1 and graph.dequantized(node.input[0]):
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
+            del node.input[1:]
+            done += 1
+    graph.forget_unread()
+    return done
+
+
+def hard_sigmoid_to_add(model: ModelProto) -> int:
+    """A ``HardSigmoid`` between integers becomes an ``Add``, whose kernel saturates where HardSigmoid clips.
+
+    ``clip(alpha x + beta, 0, 1)`` with x = s (q - z): alpha goes into the scale, beta is a quantized constant, and storing
+    the sum with scale 1/255 and zero point 0 clips it to 0..1.
+    """
+    graph = _Graph(model)
+    done = 0
+    for node in graph.nodes("HardSigmoid"):
+        source, sink = graph.producer.get(node.input[0]), graph.only_reader(node.output[0])
+        if source is None or sink is None or source.op_type != "DequantizeLinear" or not _unit_range(graph, sink):
+            continue
+        scale = graph.values(source.input[1])
+        assert scale is not None
+        alpha, beta = _float(node, "alpha", 0.2), _float(node, "beta", 0.5)
+        stem = node.output[0]
+        scaled = graph.constant(f"{stem}_scale", (scale * np.float32(alpha)).astype(np.float32))
+        step = graph.constant(f"{stem}_beta_scale", np.array(beta / 255, np.float32))
+        zero = graph.constant(f"{stem}_beta_zero_point", np.array(0, np.uint8))
+        full = graph.constant(f"{stem}_beta", np.array(255, np.uint8))
+        inner = helper.make_node("DequantizeLinear", [source.input[0], scaled, *source.input[2:]], [f"{stem}_x"])
+        shift = helper.make_node("DequantizeLinear", [full, step, zero], [f"{stem}_shift"])
+        total = helper.make_node("Add", [f"{stem}_x", f"{stem}_shift"], [stem])
+        graph.replace(node, [inner, shift, total])
+        done += 1
+    graph.forget_unread()
+    return done
+
+
+def _unit_range(graph: "_Graph", quantize: NodeProto) -> bool:
+    if quantize.op_type != "QuantizeLinear":
+        return False
+    scale, zero_point = graph.values(quantize.input[1]), graph.values(quantize.input[2])
+    return scale is not None and zero_point is not None and abs(float(scale) * 255 - 1) < 1e-6 and int(zero_point) == 0
+
+
+class _Graph:
+    """A model's main graph with its lookups."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.graph = model.graph
+        self.producer = {name: node for node in model.graph.node for name in node.output}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs = {value.name for value in model.graph.output}
+        self.initializers = {value.name: value for value in model.graph.initializer}
+
+    def nodes(self, kind: str) -> list[NodeProto]:
+        return [node for node in self.graph.node if node.op_type == kind]
+
+    def dequantized(self, name: str) -> bool:
+        node = self.producer.get(name)
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    def only_reader(self, name: str) -> NodeProto | None:
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def values(self, name: str) -> NDArray[np.generic] | None:
+        """The values of an initializer or a Constant node, None for anything computed."""
+        if name in self.initializers:
+            return numpy_helper.to_array(self.initializers[name])
+        node = self.producer.get(name)
+        if node is None or node.op_type != "Constant":
+            return None
+        return numpy_helper.to_array(node.attribute[0].t)
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        self.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def replace(self, old: NodeProto, new: list[NodeProto]) -> None:
+        position = list(self.graph.node).index(old)
+        self.graph.node.remove(old)
+        for offset, node in enumerate(new):
+            self.graph.node.insert(position + offset, node)
+
+    def forget_unread(self) -> None:
+        """Remove nodes and initializers that nothing reads any more."""
+        while True:
+            read = {name for node in self.graph.node for name in node.input} | self.outputs
+            idle = [node for node in self.graph.node if not any(name in read for name in node.output)]
+            for node in idle:
+                self.graph.node.remove(node)
+            if not idle:
+                break
+        for value in [v for v in self.graph.initializer if v.name not in read]:
+            self.graph.initializer.remove(value)
+
+
+def _attribute(node: NodeProto, name: str) -> onnx.AttributeProto | None:
+    return next((a for a in node.attribute if a.name == name), None)
+
+
+def _float(node: NodeProto, name: str, default: float) -> float:
+    found = _attribute(node, name)
+    return default if found is None else float(found.f)
+
+
+def _int(node: NodeProto, name: str, default: int) -> int:
+    found = _attribute(node, name)
+    return default if found is None else int(found.i)
+
+
+def _ints(node: NodeProto, name: str) -> list[int]:
+    found = _attribute(node, name)
+    return [] if found is None else list(found.ints)

@@ -1,0 +1,46 @@
+"""Single files of a model on the Hugging Face hub, or of a folder laid out like one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from limbeck.record import UserError
+
+__all__ = ["hub_file", "hub_json"]
+
+
+def hub_file(source: str, name: str, root: Path) -> Path | None:
+    """Where file ``name`` of a hub id or a local folder lies, downloaded once; None if it has no such file.
+
+    Args:
+        source: A folder, looked up in ``root`` when relative, or else a hub id such as ``nvidia/mit-b0``.
+        name: File in it.
+        root: Folder of the recipe.
+
+    Raises:
+        UserError: If there is neither such a folder nor such an id, or the hub cannot be reached.
+    """
+    folder = root / Path(source).expanduser()
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    try:
+        return Path(hf_hub_download(source, name))
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"{source}: no such folder ({folder}), and the Hugging Face hub cannot be reached. Download it where there "
+            f"is a network (`hf download {source} --local-dir DIR`) and write the folder: `weights: DIR`."
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise UserError(f"{source}: no such folder ({folder}), and not on the Hugging Face hub ({error}).") from error
+
+
+def hub_json(source: str, name: str, root: Path) -> dict[str, Any]:
+    """The JSON object in file ``name``; empty if there is no such file."""
+    path = hub_file(source, name, root)
+    found: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return found

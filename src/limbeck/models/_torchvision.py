@@ -1,0 +1,51 @@
+"""Weights that torchvision offers, read without unpickling anything but tensors."""
+
+from collections.abc import Mapping
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from limbeck.place import nearest
+from limbeck.record import UserError
+
+__all__ = ["library_weights", "load_backbone"]
+
+
+def library_weights(arch: str, name: str) -> dict[str, Tensor]:
+    """The state dict that torchvision calls ``name`` (``DEFAULT`` is its best one) for ``arch``, downloaded once.
+
+    Raises:
+        UserError: If there are no such weights, or they cannot be downloaded.
+    """
+    try:
+        offered = torchvision.models.get_model_weights(arch).__members__
+    except ValueError:
+        raise UserError(
+            f"{arch}: torchvision has no weights for it; `backbone: imagenet` or a file would work."
+        ) from None
+    if name not in offered:
+        raise UserError(f"{arch}: no weights {name!r}.{nearest(name, list(offered))} Known: {', '.join(offered)}.")
+    return _download(offered[name].url)
+
+
+def _download(url: str) -> dict[str, Tensor]:
+    """Weights at ``url`` through torch.hub's cache, with the hash in their name checked."""
+    try:
+        state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        file = f"{torch.hub.get_dir()}/checkpoints/{urlparse(url).path.rpartition('/')[2]}"
+        raise UserError(
+            f"{url}: could not be downloaded ({error}). Fetch it elsewhere and put it at {file}, "
+            "or train from random weights (`backbone: random`, no `weights`)."
+        ) from error
+    return state
+
+
+def load_backbone(backbone: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill a backbone from the state dict of a classifier (``features.*``) or of a segmenter (``backbone.*``)."""
+    plain = {key.removeprefix("features.").removeprefix("backbone."): value for key, value in state.items()}
+    backbone.load_state_dict({key: plain[key] for key in backbone.state_dict()})

@@ -1,0 +1,142 @@
+"""Where something stands in a recipe: YAML read with a line for every key, and changed from the command line."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from limbeck.record import UserError
+
+__all__ = ["Keys", "Place", "dump", "nearest", "override", "parse"]
+
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key of a recipe; prints as ``file:line: a.b.0.c``."""
+
+    file: str
+    keys: Keys = ()
+    lines: Mapping[Keys, int] = field(default_factory=dict, repr=False)
+
+    def __truediv__(self, key: str | int) -> "Place":
+        """The place of a key inside this one."""
+        return Place(self.file, (*self.keys, key), self.lines)
+
+    def __str__(self) -> str:
+        """Name the nearest line that is really in the file."""
+        known = next((self.keys[:n] for n in range(len(self.keys), 0, -1) if self.keys[:n] in self.lines), ())
+        line = f":{self.lines[known]}" if known in self.lines else ""
+        dotted = ".".join(str(key) for key in self.keys)
+        return f"{self.file}{line}: {dotted}" if dotted else f"{self.file}{line}"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A "Did you mean ...?" sentence for a wrong name, or nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def parse(text: str, file: str) -> tuple[dict[str, Any], dict[Keys, int]]:
+    """Plain values of a YAML text and the line of every key.
+
+    Raises:
+        UserError: For bad syntax, a duplicate key, a tag, or a text that is not a mapping; says file and line.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        node = yaml.compose(StringIO(text))
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{file}{line}: YAML syntax: {error.problem}.") from error
+    except ReaderError as error:
+        raise UserError(f"{file}: not a text file ({error.reason}).") from error
+    if not isinstance(node, MappingNode):
+        raise UserError(f"{file}: a recipe is a mapping such as 'name: my-run'; found {type(node).__name__}.")
+    lines: dict[Keys, int] = {}
+    return _value(yaml, node, (), lines, file), lines
+
+
+def _value(yaml: YAML, node: Node, keys: Keys, lines: dict[Keys, int], file: str) -> Any:
+    if not node.tag.startswith("tag:yaml.org,2002:"):
+        raise UserError(f"{file}:{node.start_mark.line + 1}: tags are not allowed, found {node.tag!r}.")
+    if isinstance(node, MappingNode):
+        return _mapping(yaml, node, keys, lines, file)
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*keys, index)] = item.start_mark.line + 1
+        return [_value(yaml, item, (*keys, i), lines, file) for i, item in enumerate(node.value)]
+    assert isinstance(node, ScalarNode)
+    try:
+        return yaml.constructor.construct_object(node)
+    except MarkedYAMLError as error:
+        raise UserError(f"{file}:{node.start_mark.line + 1}: {node.value!r} is no plain value.") from error
+
+
+def _mapping(yaml: YAML, node: MappingNode, keys: Keys, lines: dict[Keys, int], file: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        if key in found:
+            raise UserError(f"{file}:{line}: duplicate key {key!r}; it is already on line {lines[(*keys, key)]}.")
+        lines[(*keys, key)] = line
+        found[key] = _value(yaml, value_node, (*keys, key), lines, file)
+    return found
+
+
+def override(value: dict[str, Any], assignment: str) -> Keys:
+    """Set ``a.b.0.c=value`` in place and return its keys; the value is read as YAML.
+
+    Raises:
+        UserError: If there is no ``=``, or a list index does not exist.
+    """
+    dotted, equals, text = assignment.partition("=")
+    if not equals or not dotted:
+        raise UserError(f"{assignment!r}: an override looks like train.optimizer.lr=3e-4.")
+    new = parse(f"value: {text or 'null'}", f"override {dotted}")[0]["value"]
+    keys: Keys = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+    inner: Any = value
+    for position, key in enumerate(keys[:-1]):
+        inner = _step_into(inner, key, ".".join(str(k) for k in keys[: position + 1]), assignment)
+    _step_into(inner, keys[-1], dotted, assignment, create=False)
+    inner[keys[-1]] = new
+    return keys
+
+
+def _step_into(inner: Any, key: str | int, dotted: str, assignment: str, create: bool = True) -> Any:
+    if isinstance(inner, list):
+        if not isinstance(key, int) or key >= len(inner):
+            raise UserError(f"override {assignment!r}: {dotted} does not exist; the list has {len(inner)} entries.")
+        return inner[key]
+    if not isinstance(inner, dict):
+        raise UserError(f"override {assignment!r}: {dotted} does not exist, its parent is {inner!r}.")
+    if create and inner.get(key) is None:
+        inner[key] = {}
+    return inner.get(key)
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """Write plain values as YAML, in the order given."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 120
+    stream = StringIO()
+    yaml.dump(_plain(value), stream)
+    return stream.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,437 @@
+"""The whole recipe on one page: what every section is called, what it may hold, and what it means.
+
+A section with a ``kind`` is a component: keys that are listed here belong to the section (they are reserved), all
+others are arguments of the component and are checked against its signature by :mod:`limbeck.build`.
+"""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from limbeck import place
+from limbeck.place import Keys, Place, nearest
+from limbeck.record import UserError
+
+__all__ = ["Data", "Model", "Qat", "Quantize", "Recipe", "Term", "Train", "packaged", "read"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Component(Section):
+    """A section that names a file of a room; keys that are not reserved go to the component."""
+
+    model_config = ConfigDict(extra="allow")
+    kind: str
+    """File of the room, ``package.module:Name``, or ``./file.py:name`` relative to the recipe."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Kind and the component's own arguments."""
+        return {"kind": self.kind, **(self.model_extra or {})}
+
+
+class Resize(Section):
+    """How an image comes to the network's input size."""
+
+    mode: Literal["squash", "keep_ratio"] = "squash"
+    """``squash`` to the size, or ``keep_ratio`` and pad at the right and bottom."""
+    multiple: Count = 1
+    """The padded size is rounded up to a multiple of this."""
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+
+
+class Augment(Section):
+    """Random changes of training images; the target follows every geometric one."""
+
+    scale: tuple[Positive, Positive] | None = None
+    """Range of a random zoom; the result is cropped or padded (void) to the input size."""
+    flip: bool = False
+    """Mirror every second image."""
+    color: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength of random brightness, contrast and saturation; hue moves by a tenth of it."""
+
+
+class Data(Component):
+    """Where images come from and how they are fed."""
+
+    size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+    """Input size of the networks, [height, width]."""
+    resize: Resize = Resize()
+    augment: Augment = Augment()
+    batch: Count = 8
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that prepare images; 0 prepares them in the main one."""
+
+
+class Optimizer(Section):
+    """What moves the parameters."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Not applied to norms and biases."""
+    momentum: Share = 0.9
+    """For sgd."""
+    head_factor: Positive = 1.0
+    """Learning rate of everything but the backbone or encoder, as a multiple of ``lr``."""
+
+
+class Schedule(Section):
+    """How the learning rate moves; a function of the step alone."""
+
+    name: Literal["poly", "cosine", "constant"] = "poly"
+    warmup: Share = 0.0
+    """Share of the steps over which the rate rises from 0."""
+    power: Positive = 0.9
+    """Exponent of ``poly``."""
+    final: Share = 0.0
+    """Rate at the end as a share of ``lr``."""
+
+
+class TaskLoss(Component):
+    """The loss against the labels."""
+
+    kind: str = "cross_entropy"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Checkpoint(Section):
+    """How often training is saved, and what is kept."""
+
+    every: Positive = 1.0
+    """Epochs between two saves; the last state is always saved."""
+    keep: Count = 1
+    """How many of the latest saves stay."""
+
+
+class Train(Section):
+    """One training: teacher, student, baseline and QAT all read it."""
+
+    epochs: Positive | None = None
+    steps: Count | None = None
+    """Either ``epochs`` or ``steps``."""
+    batch: Count | None = None
+    """Images a step over all processes; ``data.batch`` if absent."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    clip: Positive | None = None
+    """Largest norm of the gradient."""
+    accumulate: Count = 1
+    """Batches whose gradients are averaged into one step."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of the moving average of the weights; validation and the result use the average."""
+    task: TaskLoss = TaskLoss()
+    validate_every: Positive = 1.0
+    """Epochs between two validations."""
+    early_stop: Count | None = None
+    """Validations without a better score after which training ends."""
+    freeze_batch_norm: Share = 1.0
+    """Share of the steps after which batch norm statistics stay; 0 never lets them move."""
+    sync_batch_norm: bool = False
+    """Batch statistics over all GPUs."""
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+
+class Qat(Train):
+    """Quantization-aware training: ``train`` with these keys merged over it, always in fp32."""
+
+    freeze_observers: Share = 0.5
+    """Share of the steps after which the activation ranges stay."""
+    control: bool = False
+    """Train the FP32 student on for just as long, as the row to compare with."""
+    freeze_batch_norm: Share = 0.33
+
+
+class Ramp(Section):
+    """Weight of a term over the training, as a factor between 0 and 1; shares of all steps."""
+
+    warmup: Share = 0.0
+    decay: tuple[Share, Share] | None = None
+    """Falls linearly from 1 to 0 between these two."""
+
+
+class Term(Component):
+    """One distillation term: a loss between a student's and a teacher's tensor."""
+
+    at: str = "logits"
+    """``logits``, one path for both, or ``student.path -> teacher.path``."""
+    weight: Positive = 1.0
+    schedule: Ramp = Ramp()
+
+
+class Model(Component):
+    """A network: student or teacher."""
+
+    weights: str | None = None
+    """File, hub id or folder, or the library's name of a set of weights."""
+    partial: bool = False
+    """Accept weights that fit only in part."""
+    train: Train | None = None
+    """Merged over the recipe's ``train``; a teacher with weights and no ``train`` here is used as it is."""
+    min_metric: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Points the teacher must reach on validation before anything is distilled from it."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    """What its input is normalised with; the model's own if absent."""
+
+
+class Calibration(Section):
+    """Images that set the first activation ranges; never those that are scored."""
+
+    samples: Count = 200
+    images: str | None = None
+    """A folder of images; training images if absent."""
+
+
+class Quantize(Component):
+    """From float to integers, for one target runtime."""
+
+    kind: str = "pt2e"
+    calibration: Calibration = Calibration()
+    qat: Qat | None = None
+
+
+class Export(Component):
+    """A file format to write."""
+
+    kind: str = "onnx"
+    dynamic: list[Literal["height", "width"]] = []
+    """Sizes that stay free in the file; batch always is."""
+
+
+class Evaluate(Section):
+    """Which split is scored."""
+
+    split: Literal["training", "validation", "test"] = "validation"
+    batch: Count = 8
+
+
+class Bench(Section):
+    """How speed is measured."""
+
+    runtimes: list[str] = ["eager", "onnxruntime", "openvino"]
+    threads: Annotated[int, Field(ge=0)] = 0
+    """0 means the number of physical cores."""
+    warmup: Annotated[int, Field(ge=0)] = 10
+    runs: Count = 60
+    rounds: Count = 4
+    """Turns that every row gets, forwards and backwards in turn."""
+    batches: list[Count] = [1, 8]
+    """Batch sizes tried for throughput."""
+
+
+class Report(Section):
+    """What the page shows."""
+
+    samples: Annotated[int, Field(ge=0)] = 8
+
+
+class Task(Component):
+    """What a target is and how it is scored."""
+
+    kind: str = "segmentation"
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    task: Task = Task()
+    data: Data
+    teacher: Model | None = None
+    student: Model
+    baseline: bool = False
+    """Train the student once more without distillation: same seed, same steps."""
+    train: Train | None = None
+    distil: list[Term] = []
+    quantize: list[Quantize] = []
+    export: list[Export] = [Export()]
+    evaluate: Evaluate = Evaluate()
+    bench: Bench | None = Bench()
+    report: Report = Report()
+
+    _place: Place = PrivateAttr(default=Place("recipe"))
+    _root: Path = PrivateAttr(default=Path())
+
+    @property
+    def place(self) -> Place:
+        """Where the recipe stands, for messages: ``recipe.place / "data"``."""
+        return self._place
+
+    @property
+    def root(self) -> Path:
+        """Folder that ``./models.py`` and relative weights are looked up in."""
+        return self._root
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, as plain data; reading it again gives the same recipe."""
+        return self.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.distil and self.teacher is None:
+            raise ValueError("distil needs a teacher")
+        if self.train is None and self.student.weights is None:
+            raise ValueError("the student has neither weights nor a train section: nothing to work with")
+        if self.train is None and self.distil:
+            raise ValueError("distil needs a train section")
+        if self.teacher and self.teacher.weights is None and self.teacher.train is None:
+            raise ValueError("the teacher has neither weights nor a train section")
+        if self.baseline and not self.distil:
+            raise ValueError("baseline repeats the student without distillation, but there is no distil section")
+        return self
+
+
+def packaged() -> dict[str, Path]:
+    """Recipes inside the package by name, such as ``camvid/quick``."""
+    folder = Path(str(resources.files("limbeck") / "recipes"))
+    return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe: a file, or the name of one inside the package; ``a.b.0.c=value`` overrides are applied to it.
+
+    Raises:
+        UserError: With file and line for everything that is wrong with the schema, all at once.
+    """
+    path = _locate(str(source))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file ({error.reason}).") from error
+    shown = _short(path)
+    raw, lines = place.parse(text, shown)
+    for assignment in overrides or []:
+        _forget(lines, place.override(raw, assignment))
+    return from_dict(raw, Place(shown, (), lines), path.parent)
+
+
+def _forget(lines: dict[Keys, int], keys: Keys) -> None:
+    for known in [k for k in lines if k[: len(keys)] == keys]:
+        del lines[known]
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _locate(source: str) -> Path:
+    if Path(source).is_file():
+        return Path(source).resolve()
+    if source in packaged():
+        return packaged()[source]
+    if Path(source).is_dir() and (Path(source) / "recipe.yaml").is_file():
+        return (Path(source) / "recipe.yaml").resolve()
+    known = list(packaged())
+    raise UserError(f"{source}: no such recipe.{nearest(source, known)} In the package: {', '.join(known)}.")
+
+
+def from_dict(raw: dict[str, Any], where: Place, root: Path) -> Recipe:
+    """Check plain values and make them a recipe.
+
+    Raises:
+        UserError: Naming every wrong key with its line.
+    """
+    try:
+        recipe = Recipe.model_validate(_normalised(raw, root))
+    except ValidationError as error:
+        raise UserError("\n".join(_humanised(e, where) for e in error.errors())) from error
+    recipe._place, recipe._root = where, root
+    return recipe
+
+
+def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
+    value = dict(raw)
+    for key in ("quantize", "export"):
+        if isinstance(value.get(key), dict):
+            value[key] = [value[key]]
+        elif key in value and value[key] is None:
+            value[key] = []
+    train = value.get("train")
+    if isinstance(train, dict):
+        teacher = value.get("teacher")
+        if isinstance(teacher, dict) and (not teacher.get("weights") or teacher.get("train")):
+            value["teacher"] = teacher | {"train": merged(train, teacher.get("train") or {})}
+    if isinstance(value.get("quantize"), list):
+        value["quantize"] = [_with_train(spec, train) for spec in value["quantize"]]
+    for section in ("teacher", "student", "data", "quantize", "distil"):
+        value = value | {section: _absolute(value[section], root)} if section in value else value
+    return value
+
+
+def _with_train(spec: Any, train: Any) -> Any:
+    if not isinstance(spec, dict) or not isinstance(spec.get("qat"), dict):
+        return spec
+    return spec | {"qat": merged(train if isinstance(train, dict) else {}, spec["qat"]) | {"precision": "fp32"}}
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge mappings key by key; ``epochs`` above replaces ``steps`` below and the other way round."""
+    below = dict(below)
+    if "epochs" in above or "steps" in above:
+        below.pop("epochs", None)
+        below.pop("steps", None)
+    both = {k: merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return below | above | both
+
+
+def _absolute(section: Any, root: Path) -> Any:
+    """Make paths relative to the recipe absolute, so that a resolved recipe works from anywhere."""
+    if isinstance(section, list):
+        return [_absolute(item, root) for item in section]
+    if not isinstance(section, dict):
+        return section
+    section = dict(section)
+    if isinstance(section.get("kind"), str) and section["kind"].startswith("."):
+        source, colon, name = section["kind"].rpartition(":")
+        section["kind"] = f"{(root / source).resolve()}{colon}{name}"
+    if isinstance(section.get("weights"), str) and (root / section["weights"]).exists():
+        section["weights"] = str((root / section["weights"]).resolve())
+    return section
+
+
+def _humanised(error: Any, where: Place) -> str:
+    for key in error["loc"]:
+        where = where / key
+    got = "" if isinstance(error["input"], dict | BaseModel) else f", got {error['input']!r}"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key {error['loc'][-1]!r}.{nearest(str(error['loc'][-1]), _keys(error['loc'][:-1]))}"
+    if error["type"] == "string_pattern_mismatch" and error["loc"] == ("name",):
+        return f"{where}: a run name is one folder name of letters, digits, '.', '_' and '-'{got}: it stays in the runs folder."
+    if error["type"] == "missing":
+        return f"{where}: this key is required and missing."
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}."
+
+
+def _keys(loc: tuple[str | int, ...]) -> list[str]:
+    section: Any = Recipe
+    for key in loc:
+        if isinstance(key, str) and section is not None:
+            section = _section_of(section.model_fields[key].annotation) if key in section.model_fields else None
+    return list(section.model_fields) if section is not None else []
+
+
+def _section_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((s for a in getattr(annotation, "__args__", ()) if (s := _section_of(a)) is not None), None)

@@ -1,0 +1,105 @@
+"""What a run folder holds for the page; whatever is missing is empty, never an error."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.record import read_json
+from limbeck.report.rows import Row, identity
+
+__all__ = ["Folder", "inside", "read"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run as its files tell it.
+
+    ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``unread`` the number of lines
+    that are no JSON; ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of
+    pixels of each class, 0-1, or empty.
+    """
+
+    path: Path
+    name: str
+    environment: Json
+    rows: list[Row]
+    recipe: str
+    steps: list[Json]
+    checks: list[Json]
+    unread: int
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    frequency: list[float]
+    evaluated: dict[str, Json]
+    samples: list[Json]
+    parity: list[Json]
+
+
+def read(path: Path) -> Folder:
+    """Read the run folder ``path``.
+
+    Raises:
+        limbeck.record.UserError: If the folder does not exist, or one of its JSON files is not JSON.
+    """
+    summary, scores = _mapping(path / "summary.json"), _result(path / "evaluate" / "record.json")
+    environment = _mapping(path / "environment.json") or summary.get("environment") or {}
+    lines, unread = _lines(path / "metrics.jsonl")
+    recipe = path / "recipe.yaml"
+    return Folder(
+        path=path,
+        name=str(summary.get("name") or path.resolve().name),
+        environment=environment,
+        rows=_mappings(summary.get("rows")),
+        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        steps=[line for line in lines if "loss" in line],
+        checks=[line for line in lines if "best" in line],
+        unread=unread,
+        classes=[str(name) for name in scores.get("classes") or []],
+        palette=[_colour(colour) for colour in scores.get("palette") or []],
+        frequency=[float(share) for share in scores.get("frequency") or []],
+        evaluated={identity(row): row for row in _mappings(scores.get("rows"))},
+        samples=_mappings(scores.get("samples")),
+        parity=_mappings(_result(path / "export" / "record.json").get("parity")),
+    )
+
+
+def inside(folder: Path, name: object) -> Path | None:
+    """The file ``name`` below ``folder``; None when it is missing or lies elsewhere."""
+    if not isinstance(name, str):
+        return None
+    path = (folder / name).resolve()
+    return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
+
+
+def _mapping(path: Path) -> Json:
+    value = read_json(path) if path.is_file() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _result(path: Path) -> Json:
+    result = _mapping(path).get("result")
+    return result if isinstance(result, dict) else {}
+
+
+def _mappings(value: object) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _colour(value: list[int]) -> tuple[int, int, int]:
+    red, green, blue = (int(part) for part in value[:3])
+    return red, green, blue
+
+
+def _lines(path: Path) -> tuple[list[Json], int]:
+    """The lines of a JSON-lines file and how many could not be read: a killed run leaves half a line."""
+    kept: list[Json] = []
+    unread = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            kept.extend(_mappings([json.loads(line)]))
+        except json.JSONDecodeError:
+            unread += bool(line.strip())
+    return kept, unread

@@ -1,0 +1,173 @@
+"""What every stage starts from: the recipe, the run folder, the device, and how to build what the recipe names."""
+
+import inspect
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck import show
+from limbeck.artifact.metadata import Metadata
+from limbeck.artifact.palette import palette
+from limbeck.artifact.preprocess import Preprocess
+from limbeck.build import build, find
+from limbeck.datasets import Dataset
+from limbeck.place import Place
+from limbeck.recipe import Model, Recipe
+from limbeck.record import UserError, digest
+
+__all__ = ["ROLES", "Context", "data_root", "runs_root"]
+
+ROLES = ("teacher", "student", "student-baseline", "student-longer")
+"""Networks of a run. The last two are the student without distillation, and trained on for as long as QAT."""
+
+
+def data_root() -> Path:
+    """``LIMBECK_DATA``, else ``./data``."""
+    return Path(os.environ.get("LIMBECK_DATA", "data"))
+
+
+def runs_root() -> Path:
+    """``LIMBECK_RUNS``, else ``./runs``."""
+    return Path(os.environ.get("LIMBECK_RUNS", "runs"))
+
+
+@dataclass
+class Context:
+    """A run: one recipe, one folder, one device.
+
+    Attributes:
+        recipe: The recipe.
+        folder: The run's folder.
+        device: ``cpu`` or ``cuda:i``.
+    """
+
+    recipe: Recipe
+    folder: Path
+    device: str = "cpu"
+    _datasets: dict[str, Dataset] = field(default_factory=dict, repr=False)
+
+    @property
+    def log(self) -> Path:
+        """The run's metrics.jsonl."""
+        return self.folder / "metrics.jsonl"
+
+    def dataset(self, split: str) -> Dataset:
+        """A split of the recipe's data, built once."""
+        if split not in self._datasets:
+            data = self.recipe.data
+            found = build(
+                "datasets", data.spec, self.recipe.place / "data", self.recipe.root, split=split, root=data_root()
+            )
+            if not len(found):
+                raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
+            self._datasets[split] = found
+        return self._datasets[split]
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the data; where they name none, of the student's weights."""
+        known = self.dataset(self.recipe.evaluate.split).classes
+        return len(known) or len(self.classes_of_weights())
+
+    def classes_of_weights(self) -> tuple[str, ...]:
+        """Class names that the student's weight file or folder carries.
+
+        Raises:
+            UserError: If neither data nor weights name any.
+        """
+        weights = self.recipe.student.weights
+        carried = _carried_classes(Path(weights)) if weights else ()
+        if not carried:
+            raise UserError(
+                f"{self.recipe.place / 'data'}: neither the data nor the student's weights name the classes; "
+                "give data.classes."
+            )
+        return carried
+
+    def network(self, section: Model, where: Place, num_classes: int) -> Any:
+        """The network of a section, in PyTorch, without the weights of a file; see :meth:`weigh`."""
+        from limbeck.models._blocks import as_logits
+
+        pretrained = None if self.weight_file(section) else section.weights
+        component = find("models", section.kind, str(where / "kind"), self.recipe.root)
+        if pretrained and "pretrained" not in inspect.signature(component).parameters:
+            raise UserError(
+                f"{where / 'weights'}: no such file {pretrained!r}, and {section.kind} has no named weights."
+            )
+        runtime = {"num_classes": num_classes, "pretrained": pretrained, "root": self.recipe.root}
+        model = as_logits(build("models", section.spec, where, self.recipe.root, **runtime))
+        model.__dict__["mean"] = section.mean or model.mean
+        model.__dict__["std"] = section.std or model.std
+        return model
+
+    def weigh(self, model: Any, section: Model) -> None:
+        """Load the section's weight file into the network, if it has one, and say what fitted."""
+        from limbeck.data.weights import load_weights
+
+        file = self.weight_file(section)
+        if file is not None:
+            show.say(str(load_weights(model, file, partial=section.partial)))
+
+    @staticmethod
+    def weight_file(section: Model) -> Path | None:
+        """The file that ``weights`` names; None where it is a hub id, a hub folder or a library's name."""
+        path = Path(section.weights) if section.weights else None
+        if path is None or (path.suffix == "" and not path.is_file()) or path.is_dir():
+            return None
+        if not path.is_file():
+            raise UserError(f"{path}: no such weight file.")
+        return path
+
+    def preprocess(self, model: Any) -> Preprocess:
+        """From an image to the network's input, by the recipe's sizes and the network's normalisation."""
+        data = self.recipe.data
+        return Preprocess(
+            size=data.size, keep_ratio=data.resize.mode == "keep_ratio", multiple=data.resize.multiple,
+            mean=tuple(model.mean), std=tuple(model.std), interpolation=data.resize.interpolation,
+        )  # fmt: skip
+
+    def metadata(self, role: str, section: Model, model: Any, **more: Any) -> Metadata:
+        """What a file of this network says about itself."""
+        dataset = self.dataset(self.recipe.evaluate.split)
+        classes = dataset.classes or self.classes_of_weights()
+        return Metadata(
+            task=self.recipe.task.kind, model=role, classes=tuple(classes), preprocess=self.preprocess(model),
+            palette=tuple(dataset.palette) or palette(len(classes)), recipe=digest(self.recipe.resolved()), **more,
+        )  # fmt: skip
+
+    def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:
+        """How to build the network again, without a path of this machine."""
+        spec = getattr(model, "architecture", None) or section.spec
+        source, colon, name = spec["kind"].rpartition(":")
+        kind = f"./{Path(source).name}:{name}" if colon and source.endswith(".py") else spec["kind"]
+        return {**spec, "kind": kind, "num_classes": num_classes}
+
+    def source_root(self, section: Model) -> Path:
+        """Folder of the user's own code, if the network is built by it."""
+        source, colon, _ = section.kind.rpartition(":")
+        return (self.recipe.root / source).parent if colon and source.endswith(".py") else self.recipe.root
+
+    def section(self, role: str) -> Model:
+        """The section that describes a network."""
+        if role == "teacher":
+            assert self.recipe.teacher is not None
+            return self.recipe.teacher
+        return self.recipe.student
+
+    def weights(self, role: str) -> Path:
+        """Where a network's final weights are."""
+        return self.folder / role / f"{role}.safetensors"
+
+
+def _carried_classes(path: Path) -> tuple[str, ...]:
+    if path.suffix == ".safetensors" and path.is_file():
+        metadata = Metadata.read(path)
+        return metadata.classes if metadata else ()
+    config = path / "config.json"
+    if config.is_file():
+        from limbeck.record import read_json
+
+        names = {int(key): str(value) for key, value in (read_json(config).get("id2label") or {}).items()}
+        return tuple(names[index] for index in sorted(names))
+    return ()

@@ -1,0 +1,167 @@
+"""Score every row of a run with the same code, and keep what it predicts for a few telling images."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from limbeck import show
+from limbeck.artifact.load import load
+from limbeck.artifact.palette import palette
+from limbeck.datasets import Dataset
+from limbeck.metrics.agreement import agreement
+from limbeck.metrics.evaluate import Quality, evaluate
+from limbeck.record import UserError, whole
+from limbeck.stages.context import Context
+from limbeck.stages.rows import Row, rows
+
+__all__ = ["folder_name", "run"]
+
+REFERENCE = "student.fp32.eager"
+"""The row that all agreement is measured against."""
+
+Mask = NDArray[np.integer]
+
+
+def folder_name(split: str) -> str:
+    """Name of the stage's folder: the test split has one of its own."""
+    return "evaluate" if split == "validation" else f"evaluate-{split}"
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Evaluate all rows on the recipe's split.
+
+    Returns:
+        Classes, palette, how images are resized, the rows with their scores, and the sample images.
+    """
+    recipe = context.recipe
+    dataset = context.dataset(recipe.evaluate.split)
+    kept = _Kept()
+    found = [_row(context, row, dataset, kept) for row in sorted(rows(context), key=lambda row: row.id != REFERENCE)]
+    found.sort(key=lambda one: [row.id for row in rows(context)].index(one["id"]))
+    classes = dataset.classes or context.classes_of_weights()
+    return {
+        "split": recipe.evaluate.split,
+        "classes": list(classes),
+        "palette": [list(colour) for colour in dataset.palette or palette(len(classes))],
+        "resize": recipe.data.resize.model_dump() | {"size": list(recipe.data.size)},
+        "images": len(dataset),
+        "rows": found,
+        "samples": _samples(context, dataset, kept, found),
+    }
+
+
+class _Kept:
+    """Masks of the rows that the report shows, compressed, and their agreement with the reference image by image."""
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[str, int], tuple[bytes, tuple[int, ...], str]] = {}
+        self.agreement: dict[str, list[float]] = {}
+
+    def keep(self, row: str, index: int, mask: Mask) -> None:
+        self._packed[row, index] = (zlib.compress(mask.tobytes(), 1), mask.shape, mask.dtype.str)
+        if self.has(REFERENCE, index):
+            self.agreement.setdefault(row, []).append(agreement(mask, self.mask(REFERENCE, index)))
+
+    def has(self, row: str, index: int) -> bool:
+        return (row, index) in self._packed
+
+    def mask(self, row: str, index: int) -> Mask:
+        packed, shape, kind = self._packed[row, index]
+        return np.frombuffer(zlib.decompress(packed), np.dtype(kind)).reshape(shape)
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(row for row, _ in self._packed))
+
+
+def _row(context: Context, row: Row, dataset: Dataset, kept: _Kept) -> dict[str, Any]:
+    shown = _is_shown(row)
+    try:
+        root = context.source_root(context.section(row.model))
+        device = context.device if row.runtime == "eager" and row.precision == "fp32" else "cpu"
+        predictor = load(row.path, runtime=row.runtime, precision=row.inference, root=root, device=device)
+        with show.bar(f"evaluate {row.id}", len(dataset), unit="images") as bar:
+            quality = evaluate(
+                predictor, dataset, batch=context.recipe.evaluate.batch, workers=2,
+                progress=lambda done, total: bar.advance(done),
+                keep=(lambda index, mask: kept.keep(row.id, index, mask)) if shown else None,
+                reference=lambda index: kept.mask(REFERENCE, index) if kept.has(REFERENCE, index) else _nothing(),
+            ) if row.id != REFERENCE else evaluate(
+                predictor, dataset, batch=context.recipe.evaluate.batch, workers=2,
+                progress=lambda done, total: bar.advance(done), keep=lambda index, mask: kept.keep(row.id, index, mask),
+            )  # fmt: skip
+    except UserError as error:
+        return row.described() | {"error": str(error)}
+    return row.described() | _scores(row, quality, kept)
+
+
+def _nothing() -> Mask:
+    raise UserError("the FP32 student could not be evaluated")
+
+
+def _is_shown(row: Row) -> bool:
+    main = row.runtime == "eager" and row.precision == "fp32"
+    return main or (row.precision == "int8" and row.runtime == row.target and not row.label.endswith("-ptq"))
+
+
+def _scores(row: Row, quality: Quality, kept: _Kept) -> dict[str, Any]:
+    scores = dict(quality.scores or {})
+    own = kept.agreement.get(row.id)
+    images = [image | ({"agreement": own[index]} if own else {}) for index, image in enumerate(quality.images)]
+    names = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "per_class", "frequency")
+    found = {name: scores.get(name) for name in names}
+    agreed = 100.0 if row.id == REFERENCE else quality.agreement
+    return found | {"agreement": agreed, "matrix": quality.matrix.tolist(), "images": images}
+
+
+def _samples(context: Context, dataset: Dataset, kept: _Kept, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Image, truth and masks of the best, worst, most changed and typical images."""
+    chosen = _chosen(found, context.recipe.report.samples)
+    folder = context.folder / folder_name(context.recipe.evaluate.split) / "samples"
+    return [_sample(dataset, kept, index, why, folder) for index, why in chosen]
+
+
+def _chosen(found: list[dict[str, Any]], count: int) -> list[tuple[int, str]]:
+    """Indices and reasons: a quarter each of best, worst, most changed by quantization, and evenly spread ones."""
+    by_id = {row["id"]: row for row in found}
+    reference = by_id.get(REFERENCE, {}).get("images", [])
+    integer = next(
+        (r["images"] for r in found if r["precision"] == "int8" and "agreement" in (r.get("images") or [{}])[0]), []
+    )
+    scored = sorted(
+        (i for i, image in enumerate(reference) if image["miou"] is not None), key=lambda i: reference[i]["miou"]
+    )
+    changed = sorted(range(len(integer)), key=lambda i: integer[i]["agreement"])
+    part = max(1, count // 4) if count else 0
+    typical = [scored[len(scored) * n // (part + 1)] for n in range(1, part + 1)] if scored else []
+    wishes = [*((i, "best") for i in scored[::-1][:part]), *((i, "worst") for i in scored[:part])]
+    wishes += [*((i, "most changed") for i in changed[:part]), *((i, "typical") for i in typical)]
+    wishes += [(int(i), "typical") for i in np.linspace(0, len(reference) - 1, count).astype(int)] if reference else []
+    unique: dict[int, str] = {}
+    for index, why in wishes:
+        unique.setdefault(index, why)
+    return list(unique.items())[:count]
+
+
+def _sample(dataset: Dataset, kept: _Kept, index: int, why: str, folder: Path) -> dict[str, Any]:
+    sample = dataset[index]
+    stem = f"{index:05d}"
+    with whole(folder / f"{stem}.jpg") as part:
+        Image.fromarray(sample.image).save(part, quality=88)
+    found: dict[str, Any] = {"name": sample.name, "why": why, "image": f"samples/{stem}.jpg", "masks": {}}
+    if sample.target is not None:
+        found["truth"] = _write_mask(folder / f"{stem}.truth.png", sample.target)
+    for row in kept.rows:
+        if kept.has(row, index):
+            found["masks"][row] = _write_mask(folder / f"{stem}.{row}.png", kept.mask(row, index))
+    return found
+
+
+def _write_mask(path: Path, mask: Mask) -> str:
+    with whole(path) as part:
+        Image.fromarray(mask.astype(np.uint8)).save(part)
+    return f"samples/{path.name}"

@@ -1,0 +1,193 @@
+"""Quantize the student: prepare, calibrate, perhaps train on, keep what can be converted."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from limbeck import show
+from limbeck.artifact.preprocess import Preprocess
+from limbeck.build import build
+from limbeck.data.pairs import find_files, read_image
+from limbeck.data.weights import save_tensors
+from limbeck.graph.modes import set_mode
+from limbeck.graph.ranges import freeze_observers, observe, quantized_on
+from limbeck.recipe import Qat, Quantize
+from limbeck.record import UserError
+from limbeck.show import is_first_process
+from limbeck.stages.context import Context
+from limbeck.stages.train import (
+    accelerator_for,
+    load_role,
+    make_objective,
+    make_terms,
+    plan_for,
+    teacher_of,
+    validator,
+    views_of,
+)
+from limbeck.train.objective import Modes
+from limbeck.train.session import train
+from limbeck.train.taps import LOGITS
+from limbeck.train.terms import split_path
+
+__all__ = ["labels", "run", "weight_files"]
+
+
+def labels(recipe_quantize: Sequence[Quantize]) -> list[str]:
+    """What each entry of ``quantize`` is called in file names: ``int8``, or ``int8-<target>`` where there are several."""
+    if len(recipe_quantize) == 1:
+        return ["int8"]
+    named = [f"int8-{spec.spec.get('target', spec.kind)}" for spec in recipe_quantize]
+    return [name if named.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(named)]
+
+
+def weight_files(context: Context) -> dict[str, Path]:
+    """Quantized weight files by label; PTQ beside QAT ends in ``-ptq``."""
+    found: dict[str, Path] = {}
+    for label, spec in zip(labels(context.recipe.quantize), context.recipe.quantize, strict=True):
+        for name in [f"{label}-ptq", label] if spec.qat else [label]:
+            found[name] = context.folder / "quantize" / f"student.{name}.safetensors"
+    return found
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Quantize the student for every entry of ``quantize``.
+
+    Returns:
+        For each label its weight file and, for QAT, how the training went.
+    """
+    return {
+        label: _one(context, index, label, spec)
+        for index, (label, spec) in enumerate(
+            zip(labels(context.recipe.quantize), context.recipe.quantize, strict=True)
+        )
+    }
+
+
+def _one(context: Context, index: int, label: str, spec: Quantize) -> dict[str, Any]:
+    where = context.recipe.place / "quantize" / index
+    quantizer = build("quantizers", spec.spec, where, context.recipe.root)
+    student = load_role(context, "student")
+    preprocess = context.preprocess(student)
+    prepared = quantizer.prepare(student, torch.zeros(2, 3, *preprocess.shape), qat=spec.qat is not None)
+    calibrate(prepared, _calibration_batches(context, spec, preprocess), spec.calibration.samples)
+    files = weight_files(context)
+    _write(context, quantizer, prepared, spec, f"{label}-ptq" if spec.qat else label, files, student)
+    if spec.qat is None:
+        return {"weights": files[label].name}
+    result = _train(context, prepared, student, spec.qat, label)
+    _write(context, quantizer, prepared, spec, label, files, student)
+    return {"weights": files[label].name, "qat": result}
+
+
+def _write(
+    context: Context,
+    quantizer: Any,
+    prepared: GraphModule,
+    spec: Quantize,
+    label: str,
+    files: dict[str, Path],
+    student: Any,
+) -> None:
+    tensors, manifest = quantizer.state(prepared)
+    section = context.section("student")
+    architecture = context.architecture(section, student, context.num_classes)
+    metadata = context.metadata(
+        "student", section, student, precision="int8", target=spec.spec.get("target"), quantizer=spec.spec,
+        manifest=manifest, architecture={**architecture, "aux": False} if "aux" in architecture else architecture,
+    )  # fmt: skip
+    if is_first_process():
+        save_tensors(tensors, files[label], metadata.to_json())
+
+
+@torch.no_grad()
+def calibrate(prepared: GraphModule, batches: Iterator[Tensor], total: int) -> None:
+    """Let the ranges see the calibration images, in evaluation mode."""
+    set_mode(prepared, False)
+    observe(prepared)
+    done = 0
+    with show.bar("calibration", total, unit="images") as bar:
+        for images in batches:
+            prepared(images)
+            done += len(images)
+            bar.advance(done)
+
+
+def _calibration_batches(context: Context, spec: Quantize, preprocess: Preprocess) -> Iterator[Tensor]:
+    """Preprocessed images, eight at a time: from training, or from the folder that the recipe names."""
+    count = spec.calibration.samples
+    if spec.calibration.images:
+        files = _calibration_files(context, spec.calibration.images)
+        chosen = [files[i] for i in _spread(len(files), count, context.recipe.seed)]
+        images: Iterator[Any] = (read_image(file) for file in chosen)
+    else:
+        dataset = context.dataset("training")
+        images = (dataset[i].image for i in _spread(len(dataset), count, context.recipe.seed))
+    batch: list[Any] = []
+    for image in images:
+        batch.append(preprocess(image))
+        if len(batch) == 8:
+            yield torch.from_numpy(np.stack(batch))
+            batch = []
+    if batch:
+        yield torch.from_numpy(np.stack(batch))
+
+
+def _spread(length: int, count: int, seed: int) -> list[int]:
+    """``count`` indices in random order, always the same ones."""
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()[:count]
+
+
+def _calibration_files(context: Context, images: str) -> list[Path]:
+    files = find_files(Path(), images)
+    where = context.recipe.place / "quantize"
+    if not files:
+        raise UserError(f"{where}: calibration.images: no images in {images!r}.")
+    scored = {pair.image.resolve() for pair in getattr(context.dataset(context.recipe.evaluate.split), "pairs", [])}
+    shared = [file for file in files if file.resolve() in scored]
+    if shared:
+        raise UserError(
+            f"{where}: calibration.images: {len(shared)} of {len(files)} images are also scored ({shared[0]}); "
+            "calibrate on others, or leave it out to use training images."
+        )
+    return files
+
+
+def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, label: str) -> dict[str, Any]:
+    """Quantization-aware training: the same loop, with the distillation terms that look at logits."""
+    accelerator = accelerator_for(context, "fp32")
+    sections = [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
+    teacher = teacher_of(context, accelerator) if sections else None
+    terms = make_terms(context, student, teacher.model, sections) if teacher else []
+    if len(sections) < len(context.recipe.distil):
+        show.say("qat: terms on features are left out; those on logits stay")
+    quantized_on(prepared)
+    prepared = prepared.to(accelerator.device)
+    objective = make_objective(context, prepared, qat, terms, teacher, graph_modes(prepared, qat), student)
+    role = "qat" if label == "int8" else f"qat-{label.removeprefix('int8-')}"
+    result = train(
+        plan_for(context, role, qat), objective, views_of(context), validator(context, prepared, student), accelerator
+    )
+    accelerator.wait_for_everyone()
+    prepared.cpu()
+    return asdict(result)
+
+
+def graph_modes(prepared: GraphModule, qat: Qat) -> Modes:
+    """Modes of a prepared graph: ranges stand still in evaluation, and for good from ``freeze_observers`` on."""
+    now: list[tuple[bool, bool, bool]] = []
+
+    def modes(train: bool, share: float) -> None:
+        wanted = (train, share >= qat.freeze_batch_norm, train and share < qat.freeze_observers)
+        if now != [wanted]:
+            set_mode(prepared, wanted[0], frozen_batch_norm=wanted[1])
+            (quantized_on if wanted[2] else freeze_observers)(prepared)
+            now[:] = [wanted]
+
+    return modes

@@ -1,0 +1,53 @@
+"""Gather what the stages recorded into summary.json and summary.md, and write the page."""
+
+from pathlib import Path
+from typing import Any
+
+from limbeck.record import read_json, write_json, write_text
+from limbeck.report import page, tables
+from limbeck.stages.context import Context
+from limbeck.stages.evaluate import folder_name
+from limbeck.stages.rows import rows
+
+__all__ = ["run", "summary"]
+
+COLUMNS = (
+    "model", "precision", "quantization", "format", "runtime", "target", "inference_precision", "simulated", "device",
+    "threads", "input", "source", "split", "seed", "params_m", "macs_g", "file", "file_mb", "miou", "pixel_accuracy",
+    "mean_accuracy", "mean_dice", "fw_iou", "agreement", "latency_ms", "end_to_end_ms", "throughput_ips", "peak_rss_mb",
+    "peak_gpu_mb", "int8_coverage", "error",
+)  # fmt: skip
+
+
+def run(context: Context) -> Path:
+    """Write summary.json, summary.md and the report of a run; returns the page's path."""
+    found = summary(context)
+    write_json(context.folder / "summary.json", found)
+    write_text(context.folder / "summary.md", tables.markdown(found["rows"]) + "\n")
+    return page.write(context.folder)
+
+
+def summary(context: Context) -> dict[str, Any]:
+    """One row for each model on each runtime; what was not measured is null."""
+    split = context.recipe.evaluate.split
+    scored = _rows(context.folder / folder_name(split) / "record.json")
+    timed = _rows(context.folder / "bench" / "record.json")
+    found = []
+    for row in rows(context):
+        known = row.described() | _known(timed, row.id) | _known(scored, row.id)
+        errors = [part["error"] for part in (_known(scored, row.id), _known(timed, row.id)) if part.get("error")]
+        known |= {"seed": context.recipe.seed, "source": context.recipe.data.kind, "split": split}
+        known["error"] = "; ".join(dict.fromkeys(errors)) or None
+        found.append({"id": row.id} | {name: known.get(name) for name in COLUMNS})
+    return {"name": context.recipe.name, "environment": read_json(context.folder / "environment.json"), "rows": found}
+
+
+def _known(records: dict[str, dict[str, Any]], row: str) -> dict[str, Any]:
+    return {name: value for name, value in records.get(row, {}).items() if value is not None}
+
+
+def _rows(record: Path) -> dict[str, dict[str, Any]]:
+    if not record.is_file():
+        return {}
+    found = read_json(record)["result"]["rows"]
+    return found if isinstance(found, dict) else {row["id"]: row for row in found}

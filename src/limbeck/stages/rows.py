@@ -1,0 +1,107 @@
+"""The rows of a run's table: which file runs where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.stages.context import ROLES, Context
+from limbeck.stages.quantize import weight_files
+
+__all__ = ["Row", "exported", "rows"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one runtime.
+
+    Attributes:
+        model: Role of the network.
+        label: ``fp32``, ``int8``, ``int8-ptq``, ``int8-openvino``, ...: part of the file's name.
+        path: The file.
+        runtime: Kind of runtime.
+        inference: What the runtime may compute in: ``fp32`` or ``bf16``.
+        quantization: ``ptq`` or ``qat`` for integer files.
+        target: Runtime that an integer file was made for.
+        timed: False where speed means nothing or repeats another row's.
+    """
+
+    model: str
+    label: str
+    path: Path
+    runtime: str
+    inference: str = "fp32"
+    quantization: str | None = None
+    target: str | None = None
+    timed: bool = True
+
+    @property
+    def id(self) -> str:
+        """Name of the row, such as ``student.int8.openvino``."""
+        return f"{self.model}.{self.label}.{self.runtime}" + ("-bf16" if self.inference == "bf16" else "")
+
+    @property
+    def precision(self) -> str:
+        """What the file stores."""
+        return self.label.split("-")[0]
+
+    def described(self) -> dict[str, Any]:
+        """Columns that are known before anything ran."""
+        return {
+            "id": self.id, "model": self.model, "precision": self.precision, "quantization": self.quantization,
+            "format": self.path.suffix.lstrip("."), "runtime": self.runtime, "target": self.target,
+            "inference_precision": self.inference, "simulated": False, "file": self.path.name,
+        }  # fmt: skip
+
+
+def exported(context: Context, model: str, label: str, kind: str) -> Path:
+    """Where the exported file of a model is."""
+    return context.folder / "export" / f"{model}.{label}.{kind}"
+
+
+def rows(context: Context) -> list[Row]:
+    """All rows of a run: weights in eager, exported files in every runtime that reads them."""
+    recipe = context.recipe
+    runtimes = recipe.bench.runtimes if recipe.bench else ["eager"]
+    present = [role for role in ROLES if has(context, role)]
+    found = [
+        Row(role, "fp32", context.weights(role), "eager", timed=role in ("teacher", "student")) for role in present
+    ]
+    kinds = [spec.kind for spec in recipe.export]
+    engines = [runtime for runtime in runtimes if runtime != "eager" and "onnx" in kinds]
+    for role in [role for role in ("teacher", "student") if role in present]:
+        for runtime in engines:
+            path = exported(context, role, "fp32", "onnx")
+            found.append(Row(role, "fp32", path, runtime))
+            if runtime == "openvino" and cpu_has_bf16():
+                found.append(Row(role, "fp32", path, runtime, inference="bf16"))
+    specs = {label: spec for label, spec in zip(weight_files(context), _specs(context), strict=True)}
+    for label, weights in weight_files(context).items():
+        target = specs[label].spec.get("target", "onnxruntime")
+        how = "qat" if specs[label].qat and not label.endswith("-ptq") else "ptq"
+        found.append(Row("student", label, weights, "eager", quantization=how, target=target, timed=False))
+        for runtime in engines:
+            if not label.endswith("-ptq") or runtime == target:
+                path = exported(context, "student", label, "onnx")
+                found.append(Row("student", label, path, runtime, quantization=how, target=target))
+    return found
+
+
+def _specs(context: Context) -> list[Any]:
+    return [spec for spec in context.recipe.quantize for _ in range(2 if spec.qat else 1)]
+
+
+def has(context: Context, role: str) -> bool:
+    """Whether a run has the network of this role."""
+    recipe = context.recipe
+    return {
+        "teacher": recipe.teacher is not None,
+        "student": True,
+        "student-baseline": recipe.baseline,
+        "student-longer": any(spec.qat and spec.qat.control for spec in recipe.quantize),
+    }[role]
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16 (AVX512-BF16 or AMX)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))

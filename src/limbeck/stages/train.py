@@ -1,0 +1,259 @@
+"""Train one network of a run: teacher, student, baseline, or the student trained on."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from limbeck import show
+from limbeck.artifact.load import Predictor
+from limbeck.build import build
+from limbeck.data.stats import class_pixels
+from limbeck.data.transforms import Augmentation, input_size
+from limbeck.data.views import Views
+from limbeck.data.weights import load_weights, save_weights, state_digest
+from limbeck.metrics.evaluate import evaluate
+from limbeck.models._blocks import without_aux
+from limbeck.recipe import Term as TermSection
+from limbeck.recipe import Train
+from limbeck.record import UserError
+from limbeck.show import is_first_process
+from limbeck.stages.context import Context
+from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
+from limbeck.train.session import Plan, train
+from limbeck.train.taps import Tapped
+from limbeck.train.terms import Term, make_term, split_path
+
+__all__ = ["accelerator_for", "in_memory", "load_role", "make_objective", "make_terms", "plan_for", "run", "teacher_of"]
+
+
+def run(context: Context, role: str) -> dict[str, Any]:
+    """Train the network of a role, or take its weights as they are, and write ``<role>/<role>.safetensors``.
+
+    Returns:
+        Its weight file, score, steps and seconds.
+    """
+    settings = settings_of(context, role)
+    torch.manual_seed(context.recipe.seed)
+    section, where = context.section(role), context.recipe.place / ("teacher" if role == "teacher" else "student")
+    model = context.network(section, where, context.num_classes)
+    if role == "student-longer":
+        load_weights(model, context.weights("student"))
+    else:
+        context.weigh(model, section)
+    found: dict[str, Any] = {}
+    if settings is not None:
+        found = _train(context, role, model, settings)
+    architecture = context.architecture(section, model, context.num_classes)
+    bare = without_aux(model)
+    metadata = context.metadata(role, section, model, architecture=_without_aux_option(architecture))
+    if is_first_process():
+        save_weights(bare, context.weights(role), metadata.to_json())
+    if role == "teacher" and section.min_metric is not None:
+        _good_enough(context, bare, section.min_metric)
+    return {"weights": context.weights(role).name, **found}
+
+
+def settings_of(context: Context, role: str) -> Train | None:
+    """The training settings of a role; None where its weights are used as they are."""
+    recipe = context.recipe
+    if role == "teacher":
+        return context.section(role).train
+    if role == "student-longer":
+        return next(spec.qat for spec in recipe.quantize if spec.qat and spec.qat.control)
+    return recipe.train
+
+
+def _train(context: Context, role: str, model: nn.Module, settings: Train) -> dict[str, Any]:
+    check_data(context)
+    accelerator = accelerator_for(context, settings.precision)
+    distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
+    teacher = teacher_of(context, accelerator) if distilled else None
+    terms = make_terms(context, model, teacher.model) if teacher else []
+    objective = make_objective(context, model, settings, terms, teacher)
+    before = state_digest(teacher.model) if teacher else None
+    result = train(
+        plan_for(context, role, settings), objective, views_of(context), validator(context, model), accelerator
+    )
+    if teacher and state_digest(teacher.model) != before:
+        raise AssertionError("the teacher changed while the student was trained")
+    accelerator.wait_for_everyone()
+    return asdict(result)
+
+
+def check_data(context: Context) -> None:
+    """Read every file of both splits once, before the first step; remembered by the data's digest."""
+    for split in ("training", "validation"):
+        dataset = context.dataset(split)
+        with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
+            class_pixels(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
+
+
+def _without_aux_option(architecture: dict[str, Any]) -> dict[str, Any]:
+    return {**architecture, "aux": False} if "aux" in architecture else architecture
+
+
+def accelerator_for(context: Context, precision: str) -> Accelerator:
+    """Device, precision and processes of one training; a run may train in several precisions one after another.
+
+    Raises:
+        UserError: For fp16 without a GPU.
+    """
+    cpu = context.device == "cpu"
+    if cpu and precision == "fp16":
+        raise UserError("train.precision: fp16 needs a GPU; bf16 and fp32 work on a CPU.")
+    if not cpu:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = context.device
+    AcceleratorState._reset_state()
+    if cpu:
+        torch.set_num_threads(max(1, (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("WORLD_SIZE", "1"))))
+    return Accelerator(cpu=cpu, mixed_precision={"fp32": "no"}.get(precision, precision))
+
+
+def views_of(context: Context) -> Views:
+    """Augmented training samples."""
+    data = context.recipe.data
+    return Views(context.dataset("training"), Augmentation(data.size, data.resize, data.augment), context.recipe.seed)
+
+
+def plan_for(context: Context, role: str, settings: Train) -> Plan:
+    """How long and where a role is trained.
+
+    Raises:
+        UserError: If a batch is larger than the training split.
+    """
+    data, length = context.recipe.data, len(context.dataset("training"))
+    batch = settings.batch or data.batch
+    if length < batch:
+        raise UserError(
+            f"{context.recipe.place / 'data' / 'batch'}: {batch} images a batch, but only {length} to train on."
+        )
+    folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
+    return Plan(role, folder, context.log, settings, "miou", context.recipe.seed, batch, data.workers, length)
+
+
+def make_objective(
+    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Teacher | None,
+    modes: Modes | None = None, normalisation: nn.Module | None = None,
+) -> Objective:  # fmt: skip
+    """What is trained: the student, its task loss, and the terms."""
+    where = context.recipe.place / "train" / "task"
+    pixels = None
+    if "class_weights" in settings.task.spec:
+        pixels = class_pixels(context.dataset("training")).tolist()
+    task = build("losses", settings.task.spec, where, context.recipe.root, class_pixels=pixels)
+    if settings.sync_batch_norm and context.device != "cpu":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    normalised = normalisation or model
+    return Objective(
+        model, task, task_weight=settings.task.weight, terms=terms, teacher=teacher, aux=getattr(model, "aux", {}),
+        mean=normalised.mean, std=normalised.std, modes=modes or eager_modes(model, settings.freeze_batch_norm),
+    )  # fmt: skip
+
+
+def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:
+    """The trained teacher, tapped where the recipe's terms look."""
+    model = load_role(context, "teacher")
+    if accelerator is not None:
+        model = model.to(accelerator.device, memory_format=torch.channels_last)
+    paths = [split_path(term.at)[1] for term in context.recipe.distil]
+    return Teacher(model, model.mean, model.std, paths)
+
+
+def load_role(context: Context, role: str) -> Any:
+    """A network with its final weights, in eval mode, without auxiliary heads."""
+    where = context.recipe.place / ("teacher" if role == "teacher" else "student")
+    model = without_aux(context.network(context.section(role), where, context.num_classes))
+    load_weights(model, context.weights(role))
+    return model.eval()
+
+
+def make_terms(
+    context: Context, student: nn.Module, teacher: nn.Module, sections: Sequence[TermSection] | None = None
+) -> list[Term]:
+    """The distillation terms, bound to both networks by a dry run of one image."""
+    recipe = context.recipe
+    rows = list(enumerate(recipe.distil if sections is None else sections))
+    shapes = {
+        "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
+        "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
+    }
+    terms = []
+    for index, row in rows:
+        where, (mine, theirs) = recipe.place / "distil" / index, split_path(row.at)
+        loss = build("losses", row.spec, where, recipe.root)
+        pair = (shapes["student"][mine], shapes["teacher"][theirs])
+        name = row.kind if sum(other.kind == row.kind for _, other in rows) == 1 else f"{row.kind}.{index}"
+        terms.append(make_term(name, loss, row.at, pair, row.weight, row.schedule, where))
+    return terms
+
+
+def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:
+    """Shapes of the tapped tensors at the recipe's input size; the network is left in the mode it was in."""
+    if not paths:
+        return {}
+    tapped, training = Tapped(model, paths, owner), model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), eval_mode(model):
+            image = torch.zeros(1, 3, *input_size(context.recipe.data.size, context.recipe.data.resize), device=device)
+            return {path: tensor.shape for path, tensor in tapped(image)[1].items()}
+    finally:
+        tapped.close()
+        model.train(training)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the time of the block; an exported graph, which has no such modes, is left alone."""
+    if isinstance(model, torch.fx.GraphModule):
+        yield
+        return
+    model.eval()
+    yield
+
+
+def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predictor:
+    """A predictor of the network as it stands, on its own device and in its own mode."""
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+
+    @torch.no_grad()
+    def logits(pixel_values: Any) -> Any:
+        image = torch.from_numpy(pixel_values).to(device).contiguous(memory_format=torch.channels_last)
+        found: Tensor = model(image)
+        return found.float().contiguous().cpu().numpy()
+
+    return Predictor(logits, context.preprocess(normalisation or model))
+
+
+def validator(context: Context, model: Any, normalisation: Any = None) -> Callable[[], dict[str, Any]] | None:
+    """Scores of the network as it stands, over the split that selects; None if it has no truth."""
+    dataset = context.dataset("validation")
+    if dataset[0].target is None:
+        return None
+
+    def validate() -> dict[str, Any]:
+        quality = evaluate(in_memory(context, model, normalisation), dataset, batch=context.recipe.evaluate.batch)
+        scores: dict[str, Any] = quality.scores or {}
+        return {name: scores.get(name) for name in ("miou", "pixel_accuracy", "mean_accuracy")}
+
+    return validate
+
+
+def _good_enough(context: Context, model: nn.Module, wanted: float) -> None:
+    """The teacher must reach the score that the recipe asks of it."""
+    validate = validator(context, model.eval())
+    found = validate()["miou"] if validate else None
+    if found is None or found < wanted:
+        shown = "no score, for lack of masks" if found is None else f"{found:.2f} mIoU"
+        raise UserError(
+            f"{context.recipe.place / 'teacher' / 'min_metric'}: the teacher reaches {shown}, asked for {wanted:g}."
+        )

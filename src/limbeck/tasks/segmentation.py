@@ -1,0 +1,11 @@
+"""Semantic segmentation: a class for every pixel."""
+
+__all__ = ["Segmentation"]
+
+
+class Segmentation:
+    """A target is a map of class ids; the score that is followed is mIoU, in points."""
+
+    name = "segmentation"
+    metric = "miou"
+    loss = "cross_entropy"

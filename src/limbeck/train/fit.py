@@ -1,0 +1,113 @@
+"""The loop. Plain, distilled and quantization-aware training differ by the objective, never here."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from limbeck.data.views import Batch
+from limbeck.recipe import Train
+from limbeck.train.objective import Objective
+from limbeck.train.optim import set_lr
+
+__all__ = ["Tick", "fit"]
+
+
+@dataclass
+class Tick:
+    """One step that was taken.
+
+    Attributes:
+        step: Steps taken so far.
+        loss: Mean over the step's batches, on this process.
+        parts: Its parts, weighted.
+        lr: Learning rate of the step.
+        images: Images of the step on this process.
+        seconds: Where the time went: data, teacher, loss, student (forward, backward and update).
+    """
+
+    step: int
+    loss: Tensor
+    parts: dict[str, Tensor]
+    lr: float
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    objective: Objective,
+    loader: DataLoader[Batch],
+    optimizer: Optimizer,
+    settings: Train,
+    accelerator: Accelerator,
+    *,
+    first: int,
+    steps: int,
+) -> Iterator[Tick]:
+    """Take the steps ``first`` to ``steps``, yielding after each; between two the caller may do what it likes.
+
+    ``loader`` yields ``settings.accumulate`` batches a step, starting at step ``first``. The learning rate, the weights
+    of the terms and the modes are functions of the step, so a training can be taken up anywhere.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+    """
+    wrapped = accelerator.prepare_model(objective)
+    batches = iter(loader)
+    for step in range(first, steps):
+        share = (step + 0.5) / steps
+        lr = set_lr(optimizer, settings.schedule, share)
+        objective.mode(True, share)
+        yield _step(step, wrapped, objective, batches, optimizer, settings, accelerator, share, lr)
+
+
+def _step(
+    step: int,
+    wrapped: nn.Module,
+    objective: Objective,
+    batches: Iterator[Batch],
+    optimizer: Optimizer,
+    settings: Train,
+    accelerator: Accelerator,
+    share: float,
+    lr: float,
+) -> Tick:
+    tick = Tick(step + 1, torch.zeros((), device=accelerator.device), {}, lr)
+    start, waited = time.perf_counter(), 0.0
+    objective.seconds = {"teacher": 0.0, "loss": 0.0}
+    for turn in range(settings.accumulate):
+        asked = time.perf_counter()
+        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(batches).items()}
+        waited += time.perf_counter() - asked
+        with _gradients_shared(accelerator, wrapped, turn == settings.accumulate - 1):
+            found = wrapped(batch, share)
+            accelerator.backward(found.loss / settings.accumulate)
+        tick.loss = tick.loss + found.loss.detach() / settings.accumulate
+        tick.images += len(batch["image"])
+        for name, part in found.parts.items():
+            tick.parts[name] = tick.parts.get(name, 0.0) + part / settings.accumulate
+    if settings.clip:
+        accelerator.clip_grad_norm_(objective.parameters(), settings.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if not torch.isfinite(tick.loss):
+        raise FloatingPointError(f"the loss is {float(tick.loss)} at step {step + 1}: {_shown(tick.parts)}")
+    spent = {"data": waited, **objective.seconds}
+    tick.seconds = spent | {"student": time.perf_counter() - start - sum(spent.values())}
+    return tick
+
+
+def _gradients_shared(accelerator: Accelerator, wrapped: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Gradients are averaged over the processes on a step's last batch only."""
+    return nullcontext() if last else accelerator.no_sync(wrapped)
+
+
+def _shown(parts: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} {float(part):.4g}" for name, part in parts.items())

@@ -1,0 +1,141 @@
+"""The objective: everything that is trained, and the loss of a batch."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.views import Batch
+from limbeck.train.taps import Tapped
+from limbeck.train.terms import Term
+
+__all__ = ["Modes", "Objective", "Step", "Teacher", "eager_modes"]
+
+Modes = Callable[[bool, float], None]
+"""``modes(train, share)`` puts the student in the mode it has after this share of the training."""
+
+
+@dataclass
+class Step:
+    """What a batch gave: the loss, its parts (detached, weighted) and the logits."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    logits: Tensor
+
+
+class Teacher:
+    """A frozen network: in eval mode, without gradients, never part of what is trained or saved."""
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], paths: Sequence[str]) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.mean, self.std = _channels(mean), _channels(std)
+        self.tapped = Tapped(self.model, paths, "teacher")
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        """What it computes at the tapped places for images in 0..1."""
+        assert not self.model.training
+        return self.tapped((image - self.mean.to(image.device)) / self.std.to(image.device))[1]
+
+
+class Objective(nn.Module):
+    """Task loss on the labels plus weighted agreement with a teacher; the teacher is held, not owned.
+
+    Args:
+        student: Network that is trained.
+        task: Loss of logits and target.
+        task_weight: Its weight; 0 trains on the teacher alone.
+        terms: Distillation terms.
+        teacher: Frozen teacher, if there are terms.
+        aux: Auxiliary heads of the student by path, with the weight of their task loss.
+        mean: What the student's input is normalised with.
+        std: Likewise.
+        modes: Puts the student in train or eval mode; an exported graph needs its own.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        student: nn.Module,
+        task: nn.Module,
+        *,
+        task_weight: float = 1.0,
+        terms: Sequence[Term] = (),
+        teacher: Teacher | None = None,
+        aux: Mapping[str, float] | None = None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        modes: Modes | None = None,
+    ) -> None:
+        super().__init__()
+        self.student, self.task, self.task_weight = student, task, task_weight
+        self.terms = nn.ModuleList(terms)
+        self.aux = dict(aux or {})
+        self._teacher = [teacher]  # in a list: no submodule, so never saved, switched or optimised
+        self._taps = [Tapped(student, [*self.aux, *(t.match.student for t in terms)], "student")]
+        self._modes = modes or eager_modes(student)
+        self.seconds = {"teacher": 0.0, "loss": 0.0}
+        self.register_buffer("mean", _channels(mean), persistent=False)
+        self.register_buffer("std", _channels(std), persistent=False)
+
+    def mode(self, train: bool, share: float = 0.0) -> None:
+        """Switch to training or evaluation; the only way to do so."""
+        self._modes(train, share)
+
+    def forward(self, batch: Batch, share: float) -> Step:
+        """Loss of a batch after this share of the training."""
+        image, target = batch["image"], batch.get("target")
+        teacher = self._teacher[0]
+        with self._timed("teacher"):
+            wanted = teacher(image) if teacher is not None and self.terms else {}
+        logits, taps = self._taps[0]((image - self.mean) / self.std)
+        with self._timed("loss"):
+            parts = self._task_parts(logits, taps, target)
+            for term in self.terms:
+                assert isinstance(term, Term)
+                parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], target, share)
+        loss = torch.stack(list(parts.values())).sum()
+        return Step(loss, {name: part.detach() for name, part in parts.items()}, logits)
+
+    def _task_parts(self, logits: Tensor, taps: Mapping[str, Tensor], target: Tensor | None) -> dict[str, Tensor]:
+        if target is None:
+            return {}
+        parts = {"task": self.task_weight * self.task(logits, target)}
+        for path, weight in self.aux.items():
+            parts[path] = self.task_weight * weight * self.task(taps[path], target)
+        return parts
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def close(self) -> None:
+        """Take all hooks off the student and the teacher."""
+        self._taps[0].close()
+        if self._teacher[0] is not None:
+            self._teacher[0].tapped.close()
+
+
+def eager_modes(student: nn.Module, freeze_batch_norm: float = 1.0) -> Modes:
+    """Modes of an eager network; batch norm statistics stay once ``share`` reaches ``freeze_batch_norm``."""
+
+    def modes(train: bool, share: float) -> None:
+        student.train(train)
+        if train and share >= freeze_batch_norm:
+            for module in student.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    return modes
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float32).view(1, -1, 1, 1)

@@ -1,0 +1,97 @@
+"""Optimizers, parameter groups, the learning rate and the moving average of the weights."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from limbeck.recipe import Optimizer as Settings
+from limbeck.recipe import Schedule
+
+__all__ = ["Ema", "lr_factor", "make_optimizer", "set_lr"]
+
+BODY = ("backbone", "encoder", "segformer")
+"""First names of the parts that were, or would be, pretrained; all else is head."""
+
+
+def make_optimizer(objective: nn.Module, settings: Settings) -> Optimizer:
+    """The optimizer over everything in the objective: norms and biases without decay, the head at its own rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            head = not any(name.startswith(f"student.{body}.") for body in BODY)
+            groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
+    listed = [
+        {
+            "params": parameters,
+            "lr": settings.lr * (settings.head_factor if head else 1.0),
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (head, decays), parameters in groups.items()
+    ]
+    if settings.name == "sgd":
+        return SGD(listed, lr=settings.lr, momentum=settings.momentum)
+    return (AdamW if settings.name == "adamw" else Adam)(listed, lr=settings.lr)
+
+
+def lr_factor(schedule: Schedule, share: float) -> float:
+    """What the learning rate is multiplied with after this share of the training, 0 to 1."""
+    if share < schedule.warmup:
+        return share / schedule.warmup
+    left = 1 - (share - schedule.warmup) / max(1e-12, 1 - schedule.warmup)
+    falling = {"poly": max(0.0, left) ** schedule.power, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}
+    return schedule.final + (1 - schedule.final) * falling[schedule.name]
+
+
+def set_lr(optimizer: Optimizer, schedule: Schedule, share: float) -> float:
+    """Set every group's rate for this share of the training; returns the first group's."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * lr_factor(schedule, share)
+    return float(optimizer.param_groups[0]["lr"])
+
+
+class Ema:
+    """Moving average of a network's parameters; buffers are the network's own, so observer ranges are never averaged."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the network; early on with a smaller decay, so that the start is forgotten."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in model.named_parameters():
+            self.average[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def swapped(self, model: nn.Module) -> Iterator[None]:
+        """Put the average in the network for the time of the block."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+    def state(self) -> dict[str, Tensor | int | dict[str, Tensor]]:
+        """What a checkpoint needs."""
+        return {"updates": self.updates, "average": self.average}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take up where :meth:`state` was."""
+        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
