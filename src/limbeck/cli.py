@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=True,
+    name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
     help="Distil, quantize, export and measure vision models: from the network you have to the one you can ship.",
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ def train(recipe: Source, overrides: Overrides = None, device: Device = "auto", 
 
 
 @app.command(
-    epilog="Examples: `limbeck quantize demo` &nbsp; `limbeck quantize model.safetensors --data photos/ --target openvino`"
+    epilog="Examples: `limbeck quantize demo` &nbsp; `limbeck quantize m.safetensors --data photos --target openvino`"
 )
 def quantize(
     model: Annotated[
@@ -163,8 +163,8 @@ def check(
     from limbeck.stages.check import check as check_one
     from limbeck.stages.check import files
 
-    for file in files(recipes):
-        recipe = read(file, overrides)
+    read_all = [(file, read(file, overrides)) for file in files(recipes)]
+    for file, recipe in read_all:
         print(f"{file}: {recipe.name}")
         for line in check_one(recipe):
             print(f"  {line}")

@@ -417,7 +417,7 @@ def _humanised(error: Any, where: Place) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {error['loc'][-1]!r}.{nearest(str(error['loc'][-1]), _keys(error['loc'][:-1]))}"
     if error["type"] == "string_pattern_mismatch" and error["loc"] == ("name",):
-        return f"{where}: a run name is one folder name of letters, digits, '.', '_' and '-'{got}: it stays in the runs folder."
+        return f"{where}: a run name is one folder name (letters, digits, '.', '_', '-') inside the runs folder{got}."
     if error["type"] == "missing":
         return f"{where}: this key is required and missing."
     return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}."

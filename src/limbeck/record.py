@@ -20,10 +20,10 @@ class UserError(Exception):
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write a file or folder to; it takes its place only once it is complete and on disk.
+    """Yield a path beside ``path`` to write to; it takes ``path``'s place only once it is complete and on disk.
 
     Raises:
-        UserError: If a folder stands where a file should go, or the disk or a file size limit does not let it be written.
+        UserError: If a folder stands where a file should go, or the disk or a file size limit stops the writing.
     """
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"{path}: a folder is in the file's place; move it away or choose another run name.")

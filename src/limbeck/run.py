@@ -249,7 +249,8 @@ def environment(device: str) -> dict[str, Any]:
         "limbeck": _version("limbeck"), "commit": _commit(), "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "device": device, "cpu": cpu_name(), "threads": psutil.cpu_count(logical=False),
-        "platform": f"{platform.system()} {platform.machine()}", "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }  # fmt: skip
 
 

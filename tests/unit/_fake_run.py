@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian", "bicyclist"]
+CLASSES = [
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign_symbol",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+]
 PALETTE = [
     [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0], [192, 128, 128],
     [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
@@ -23,10 +35,14 @@ PAINT = [
 ]  # fmt: skip
 
 
-def row(model: str, precision: str, runtime: str, miou: float | None, p50: float | None, mb: float, **more: Any) -> dict:
+def row(
+    model: str, precision: str, runtime: str, miou: float | None, p50: float | None, mb: float, **more: Any
+) -> dict:
     """One row of summary.json; what ``more`` does not say is derived or unknown."""
     student = model.startswith("student")
-    times = None if p50 is None else {"mean": p50 * 1.02, "std": p50 * 0.04, "p50": p50, "p95": p50 * 1.1, "p99": p50 * 1.2}
+    times = (
+        None if p50 is None else {"mean": p50 * 1.02, "std": p50 * 0.04, "p50": p50, "p95": p50 * 1.1, "p99": p50 * 1.2}
+    )
     made = {
         "model": model, "precision": precision, "quantization": "qat" if precision == "int8" else None, "format": "onnx",
         "runtime": runtime, "target": None, "inference_precision": None, "simulated": False, "device": "cpu", "threads": 2,
@@ -103,7 +119,7 @@ def street(seed: int, size: tuple[int, int] = (180, 240)) -> np.ndarray:
 def photograph(labels: np.ndarray, seed: int) -> Image.Image:
     """What a camera might see of those labels: paint, light from above, grain."""
     noise = np.random.default_rng(seed)
-    table = np.zeros((256, 3), np.float32)
+    table = np.full((256, 3), 70, np.float32)
     table[: len(PAINT)] = PAINT
     seen = table[labels] * np.linspace(1.12, 0.86, len(labels))[:, None, None]
     grain = noise.normal(0, 9, labels.shape)[..., None] + noise.normal(0, 4, seen.shape)
@@ -146,12 +162,20 @@ def evaluation(summary: list[dict], samples: list[dict]) -> dict:
     scored = []
     for index, each in enumerate(r for r in summary if r["miou"] is not None):
         lift, key = each["miou"] - 62, name_of(each)
-        iou = [round(min(99, value + lift * (1.6 if value < 60 else 0.5) + math.sin(3 * i + index)), 2) for i, value in enumerate(IOU)]
-        images = [{"name": s["name"], "miou": each["miou"] + 6 - 5 * i, "agreement": each["agreement"]} for i, s in enumerate(samples)]
+        iou = [
+            round(min(99, value + lift * (1.6 if value < 60 else 0.5) + math.sin(3 * i + index)), 2)
+            for i, value in enumerate(IOU)
+        ]
+        images = [
+            {"name": s["name"], "miou": each["miou"] + 6 - 5 * i, "agreement": each["agreement"]}
+            for i, s in enumerate(samples)
+        ]
         scores = {k: each[k] for k in ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "agreement")}
         classes = {"iou": iou, "accuracy": [min(99, value + 4) for value in iou]}
         scored.append({"id": key, **scores, "per_class": classes, "images": images})
-    return {"result": {"classes": CLASSES, "palette": PALETTE, "frequency": FREQUENCY, "rows": scored, "samples": samples}}
+    return {
+        "result": {"classes": CLASSES, "palette": PALETTE, "frequency": FREQUENCY, "rows": scored, "samples": samples}
+    }
 
 
 def name_of(each: dict) -> str:
@@ -164,13 +188,20 @@ def name_of(each: dict) -> str:
 def training() -> list[dict]:
     """Lines of metrics.jsonl: loss falls, the score rises and settles, QAT is short."""
     noise, lines = random.Random(0), []
-    plans = {"teacher": (120, 68.3, 2.0), "student-baseline": (120, 60.1, 2.2), "student": (120, 62.2, 4.1), "qat": (12, 61.9, 0.9)}
+    plans = {
+        "teacher": (120, 68.3, 2.0),
+        "student-baseline": (120, 60.1, 2.2),
+        "student": (120, 62.2, 4.1),
+        "qat": (12, 61.9, 0.9),
+    }
     for stage, (epochs, reached, start) in plans.items():
         steps, best = epochs * 45, 0.0
         for step in range(0, steps, max(steps // 160, 1)):
             done = step / steps
             task = (0.22 + 0.9 * math.exp(-5 * done)) * (1 + noise.gauss(0, 0.08)) * start / 2
-            parts = {"task": task, "kd": task * 0.55, "cwd": task * 0.3} if stage in ("student", "qat") else {"task": task}
+            parts = (
+                {"task": task, "kd": task * 0.55, "cwd": task * 0.3} if stage in ("student", "qat") else {"task": task}
+            )
             time = {"data": 0.06, "teacher": 0.31, "student": 0.55, "loss": 0.08}
             time = time if len(parts) > 1 else {"data": 0.08, "teacher": 0.0, "student": 0.88, "loss": 0.04}
             rate = 1e-3 * min(done / 0.05, 1) * (1 - done) ** 0.9 * (0.05 if stage == "qat" else 1)

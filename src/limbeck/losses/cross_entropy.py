@@ -35,11 +35,9 @@ def class_weights(pixels: Sequence[int], kind: ClassWeights) -> Tensor:
     share = torch.tensor(pixels, dtype=torch.float64)
     share = share / share.sum().clamp(min=1)
     seen = share > 0
-    if kind == "log_frequency":
-        weights = 1 / torch.log(1.02 + share)
-    else:
-        weights = 1 / share.clamp(min=1e-12)  # the median of median_frequency cancels in the normalisation
-    weights = torch.where(seen, weights, 0.0)
+    # The median of median_frequency cancels in the normalisation.
+    raised = 1 / torch.log(1.02 + share) if kind == "log_frequency" else 1 / share.clamp(min=1e-12)
+    weights = torch.where(seen, raised, 0.0)
     return (weights / weights.sum().clamp(min=1e-12) * seen.sum()).float()
 
 

@@ -18,7 +18,7 @@ def pixelwise_kl(
     temperature: float,
     valid: Bool[Tensor, "n *space"] | None = None,
 ) -> Float[Tensor, ""]:
-    """tau^2 * mean over valid pixels of KL(softmax(teacher / tau) || softmax(student / tau)); 0 without a valid pixel."""
+    """tau^2 * mean over valid pixels of KL(softmax(teacher / tau) || softmax(student / tau)); 0 if none is valid."""
     log_s = F.log_softmax(student.float() / temperature, dim=1)
     log_t = F.log_softmax(teacher.float() / temperature, dim=1)
     divergence = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1)
@@ -30,8 +30,8 @@ def pixelwise_kl(
 class KnowledgeDistillation(nn.Module):
     """Make the student's class distribution follow the teacher's at every pixel.
 
-    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531), section 2; per pixel as
-    in Liu et al., Structured Knowledge Distillation, CVPR 2019 (arXiv:1903.04197), eq. 1.
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2 (arXiv:1503.02531); per pixel
+    as in Liu et al., Structured Knowledge Distillation, CVPR 2019 (arXiv:1903.04197), eq. 1.
 
     Args:
         temperature: Softens both distributions; greater than 0.

@@ -28,7 +28,8 @@ class _Padded(nn.Module):
         self.encoder, self.decoder, self.segmentation_head = net.encoder, net.decoder, net.segmentation_head
         if not upsample and isinstance(net.segmentation_head, nn.Sequential):
             self.segmentation_head[1] = nn.Identity()
-        self.multiple = int(net.encoder.output_stride) if net.requires_divisible_input_shape else 1
+        least = 32 if isinstance(net, smp.DPT) else 1  # DPT makes maps down to stride 32, whatever its encoder says
+        self.multiple = max(int(net.encoder.output_stride), least) if net.requires_divisible_input_shape else 1
         self.aux: dict[str, float] = {}
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 

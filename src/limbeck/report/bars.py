@@ -79,7 +79,7 @@ def shares(steps: list[Line]) -> dict[str, dict[str, float]]:
 
 
 def paint_shares(width: int, spent: dict[str, dict[str, float]], titles: dict[str, str]) -> Figure:
-    """One stacked bar a stage; shares under 6 % go without a number."""
+    """One stacked bar a stage; shares under 6% go without a number."""
     figure = blank(width, 44 * len(spent) + 60)
     axes = figure.add_subplot()
     for key, (words, colour) in SHARES.items():
@@ -90,7 +90,7 @@ def paint_shares(width: int, spent: dict[str, dict[str, float]], titles: dict[st
         axes.barh(range(len(spent)), values, 0.62, start, color=COLOURS[colour], label=words, edgecolor=PAPER, lw=1)
         for at, (left, value) in enumerate(zip(start, values, strict=True)):
             if value >= 6:
-                axes.text(left + value / 2, at, f"{value:.0f} %", ha="center", va="center", color=PAPER, fontsize=11)
+                axes.text(left + value / 2, at, f"{value:.0f}%", ha="center", va="center", color=PAPER, fontsize=12)
     axes.set_yticks(range(len(spent)), [titles.get(stage, stage) for stage in spent], color=INK)
     axes.set(xlim=(0, 100), ylim=(len(spent) - 0.5, -0.5), xticks=[])
     axes.spines[:].set_visible(False)

@@ -46,15 +46,21 @@ def choose(candidates: list[Row], rows: list[Row], score: str) -> Row:
 def reference(rows: list[Row], model: str, pick: Row) -> Row | None:
     """The FP32 row that ``pick`` is compared with: ONNX Runtime only for the student, preferred for the teacher.
 
-    A row on the pick's device and threads comes before others, and a timed one before the rest.
+    A row on the pick's device and threads comes before others, and a timed one before the rest; times taken elsewhere
+    are dropped, since they compare with nothing.
     """
     plain = [row for row in rows if row.get("model") == model and row.get("precision") == "fp32" and sound(row)]
     plain = [row for row in plain if row.get("inference_precision") in (None, "", "fp32", "f32")]
     if model == "student":
         plain = [row for row in plain if row.get("runtime") == "onnxruntime"]
-    return min(plain, key=lambda row: _distance(row, pick), default=None)
+    nearest = min(plain, key=lambda row: _distance(row, pick), default=None)
+    elsewhere = nearest is not None and _elsewhere(nearest, pick)
+    return {**nearest, "latency_ms": None, "end_to_end_ms": None} if nearest and elsewhere else nearest
+
+
+def _elsewhere(row: Row, pick: Row) -> bool:
+    return any(row.get(key) != pick.get(key) for key in ("device", "threads"))
 
 
 def _distance(row: Row, pick: Row) -> tuple[bool, bool, bool]:
-    elsewhere = any(row.get(key) != pick.get(key) for key in ("device", "threads"))
-    return elsewhere, latency(row) is None, row.get("runtime") != "onnxruntime"
+    return _elsewhere(row, pick), latency(row) is None, row.get("runtime") != "onnxruntime"

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from limbeck.report.plots import COLOURS, GRID, MUTED, PAPER, blank, tidy
+from limbeck.report.plots import COLOURS, GRID, PAPER, blank, tidy
 from limbeck.report.rows import SCORES, number
 
 __all__ = ["paint", "score_range", "slug", "stages", "title"]
 
 Line = dict[str, Any]
+Values = NDArray[np.float64]
 
 STAGES = {
     "teacher": ("Teacher", "teacher"),
@@ -24,7 +25,7 @@ STAGES = {
     "qat": ("Quantization-aware", "int8"),
 }
 PART_STYLES = ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))
-WINDOWS = 60  # a curve is averaged down to about this many points; the raw values stay behind it
+SMOOTH, DETAIL = 60, 400  # points of a curve, and of the pale one behind it that shows its noise
 
 
 def stages(steps: list[Line], checks: list[Line]) -> list[str]:
@@ -71,24 +72,24 @@ def paint(width: int, stage: str, steps: list[Line], checks: list[Line], score: 
 
 def _losses(axes: Axes, steps: list[Line], colour: str) -> None:
     x, total = _series(steps, "loss")
-    axes.plot(x, total, color=colour, lw=0.7, alpha=0.25)
-    axes.plot(*_smooth(x, total), color=colour, lw=1.8, label="loss")
+    axes.plot(*_windows(x, total, DETAIL), color=colour, lw=0.7, alpha=0.25)
+    axes.plot(*_windows(x, total, SMOOTH), color=colour, lw=1.8, label="loss")
     names = sorted({name for line in steps for name in line.get("parts") or {}})
     for name, style in zip(names if len(names) > 1 else [], PART_STYLES * len(names), strict=False):
         parts = [{"step": line.get("step"), name: (line.get("parts") or {}).get(name)} for line in steps]
-        axes.plot(*_smooth(*_series(parts, name)), color=colour, lw=1.2, ls=style, label=name)
+        axes.plot(*_windows(*_series(parts, name), SMOOTH), color=colour, lw=1.2, ls=style, label=name)
     high = float(np.quantile(total, 0.995)) if len(total) else 1.0
     axes.set_ylim(0, high * 1.1 if high > 0 else None)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     handles = [*axes.get_lines()[1:], *_rates(axes, steps)]
     columns = 2 if len(handles) > 3 else 1
-    axes.legend(handles=handles, loc="upper right", ncols=columns, handlelength=2.2, borderaxespad=0.1, fontsize=10)
+    axes.legend(handles=handles, loc="upper right", ncols=columns, handlelength=2.2, borderaxespad=0.1, fontsize=11)
     tidy(axes)
 
 
 def _rates(axes: Axes, steps: list[Line]) -> list[Any]:
     """The learning rate as a pale shape behind the loss; its handle for the legend, which names the peak."""
-    x, rate = _series(steps, "lr")
+    x, rate = _windows(*_series(steps, "lr"), DETAIL)
     if not len(rate) or rate.max() <= 0:
         return []
     behind = axes.twinx()
@@ -112,7 +113,7 @@ def _scores(axes: Axes, checks: list[Line], score: str, colour: str, span: Any) 
     style: dict[str, Any] = {
         "textcoords": "offset points",
         "ha": "right" if left else "left",
-        "fontsize": 11,
+        "fontsize": 12,
         "fontweight": "bold",
     }
     axes.annotate(words, (x[best], y[best]), (5 if left else -5, 9), color=colour, **style)
@@ -122,15 +123,15 @@ def _scores(axes: Axes, checks: list[Line], score: str, colour: str, span: Any) 
     tidy(axes)
 
 
-def _series(lines: list[Line], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _series(lines: list[Line], key: str) -> tuple[Values, Values]:
     pairs = [(number(line, "step"), number(line, key)) for line in lines]
     known = np.array([(step, value) for step, value in pairs if step is not None and value is not None], float)
     return (known[:, 0], known[:, 1]) if len(known) else (np.zeros(0), np.zeros(0))
 
 
-def _smooth(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means over equal windows: no lag, no made-up ends."""
-    if len(x) <= WINDOWS:
+def _windows(x: Values, y: Values, count: int) -> tuple[Values, Values]:
+    """Means over ``count`` equal windows: no lag, no made-up ends, and a page that stays small."""
+    if len(x) <= count:
         return x, y
-    parts = np.array_split(np.arange(len(x)), WINDOWS)
+    parts = np.array_split(np.arange(len(x)), count)
     return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])

@@ -18,6 +18,7 @@ from limbeck.report.verdict import Verdict
 __all__ = ["classes", "speed", "time", "training"]
 
 WIDE, NARROW, HALF = 980, 360, 470  # CSS pixels
+FOLLOWED = ("miou", "accuracy", "pixel_accuracy")
 
 
 def _picture(folder: Folder, name: str, words: str, paint: Callable[[int], Figure], *widths: int) -> Markup:
@@ -58,9 +59,10 @@ def _per_class(folder: Folder, name: str) -> NDArray[np.float64]:
 
 
 def _order(folder: Folder) -> str:
+    shown = "" if len(folder.classes) <= bars.MOST_CLASSES else f"The {bars.MOST_CLASSES} classes that differ most. "
     if len(folder.frequency) != len(folder.classes):
-        return ""
-    return "The most frequent class comes first; the share of labelled pixels stands beside its name."
+        return shown
+    return f"{shown}The most frequent class comes first; the share of labelled pixels stands beside its name."
 
 
 def _changed(folder: Folder, known: dict[str, NDArray[np.float64]]) -> str:
@@ -78,7 +80,9 @@ def _changed(folder: Folder, known: dict[str, NDArray[np.float64]]) -> str:
 
 def training(folder: Folder, score: str) -> Markup:
     """Loss, learning rate and validation score of each stage; empty without training."""
-    followed = score if any(number(line, score) is not None for line in folder.checks) else "pixel_accuracy"
+    followed = next(
+        (key for key in (score, *FOLLOWED) if any(number(c, key) is not None for c in folder.checks)), score
+    )
     span = curves.score_range(folder.checks, followed)
     pictures = []
     for stage in curves.stages(folder.steps, folder.checks):

@@ -124,7 +124,7 @@ def _name(axes: Axes, rows: list[Row], named: list[Row], score: str, areas: list
     taken = [_box(at[key] - reach[key], 2 * reach[key], 2 * reach[key]) for key in at]
     for row in named:
         place, radius = at[id(row)], reach[id(row)]
-        note = axes.annotate(_words(row), (_x(row), _y(row, score)), (0, 0), textcoords="offset points", fontsize=11)
+        note = axes.annotate(_words(row), (_x(row), _y(row, score)), (0, 0), textcoords="offset points", fontsize=12)
         note.set_in_layout(False)
         size = note.get_window_extent()
         box, gap = _free(place, radius, size.width, size.height, taken, axes.bbox)

@@ -36,13 +36,13 @@ INK, MUTED, GRID, PAPER = "#17202a", "#5c6874", "#e3e8ed", "#fefefe"
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", PAPER: "paper"} | {v: f"c-{k}" for k, v in COLOURS.items()}
 
 LOOK: dict[str, Any] = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 12, "text.color": INK,
-    "text.parse_math": False, "legend.frameon": False, "legend.fontsize": 11,
-    "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.labelsize": 11, "axes.facecolor": "none",
-    "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlecolor": INK,
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 13, "text.color": INK,
+    "text.parse_math": False, "legend.frameon": False, "legend.fontsize": 12,
+    "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.labelsize": 12, "axes.facecolor": "none",
+    "axes.titlesize": 14, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlecolor": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 11,
-    "ytick.labelsize": 11, "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0,
+    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 12,
+    "ytick.labelsize": 12, "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0,
     "figure.facecolor": "none", "figure.dpi": 72, "svg.fonttype": "none", "svg.hashsalt": "limbeck",
 }  # fmt: skip
 ANONYMOUS = {"Date": None, "Creator": None, "Format": None, "Type": None}

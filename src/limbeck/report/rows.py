@@ -179,5 +179,5 @@ def leading(names: Iterable[str], shipped: str | None = None) -> dict[str, str]:
 def _preference(name: str, shipped: str | None) -> tuple[bool, bool, bool, int]:
     row = parse(name)
     engine = ENGINES.index(row["runtime"]) if row["runtime"] in ENGINES else len(ENGINES)
-    quantized = row["model"] != "student" and row["precision"] != "fp32"
-    return name != shipped, quantized or row["inference_precision"] is not None, row["quantization"] == "ptq", engine
+    unusual = row["precision"] != "fp32" and (row["model"], row["precision"]) != ("student", "int8")
+    return name != shipped, unusual or row["inference_precision"] is not None, row["quantization"] == "ptq", engine

@@ -98,7 +98,7 @@ def _why(pick: Row, rows: list[Row], score: str) -> str:
 
 def _measured(pick: Row) -> str:
     took, size = latency(pick), number(pick, "file_mb")
-    parts = [f"{milliseconds(took)} ms {_each(pick)}"] if took is not None else []
+    parts = [f"{milliseconds(took)} ms {_each(pick)}{_where(pick)}"] if took is not None else []
     return " and ".join(parts + ([f"{text(size)} MB"] if size is not None else []))
 
 
@@ -106,6 +106,13 @@ def _each(pick: Row) -> str:
     shape = pick.get("input")
     batch = shape[0] if isinstance(shape, list) and shape else 1
     return "an image" if batch == 1 else f"a batch of {batch}"
+
+
+def _where(pick: Row) -> str:
+    threads = pick.get("threads")
+    device = str(pick.get("device") or "")
+    known = [part for part in (device, f"{threads} threads" if threads and device == "cpu" else "") if part]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _compare(pick: Row, other: Row, score: str) -> str:

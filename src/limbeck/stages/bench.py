@@ -52,7 +52,7 @@ def _measured(jobs: list[Job], settings: Bench) -> dict[str, dict[str, Any]]:
     with show.bar("bench", len(jobs) * settings.rounds, unit="turns") as bar:
         return measure(
             jobs, warmup=settings.warmup, runs=settings.runs, rounds=settings.rounds, batches=tuple(settings.batches),
-            progress=lambda done, total: bar.advance(done),
+            progress=lambda row, done, total: bar.advance(done),
         )  # fmt: skip
 
 
@@ -89,7 +89,8 @@ def files(paths: list[Path], settings: Bench, device: str, size: tuple[int, int]
             name = f"{path.stem}.{runtime}" + ("-bf16" if inference == "bf16" else "")
             jobs.append(Job(name, runtime, path, (1, 3, *shape), settings.threads, device, inference, path.parent))
             described[name] = {
-                "id": name, "model": path.stem, "format": path.suffix.lstrip("."), "runtime": runtime, "file": path.name,
+                "id": name, "model": path.stem, "format": path.suffix.lstrip("."), "runtime": runtime,
+                "file": path.name,
                 "precision": metadata.precision if metadata else None, "inference_precision": inference,
                 "input": [1, 3, *shape], "file_mb": file_mb(path),
             }  # fmt: skip

@@ -11,6 +11,7 @@ from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.palette import palette
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build, find
+from limbeck.data.cache import Remembered
 from limbeck.datasets import Dataset
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
@@ -61,7 +62,7 @@ class Context:
             )
             if not len(found):
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
-            self._datasets[split] = found
+            self._datasets[split] = Remembered(found)
         return self._datasets[split]
 
     @property
@@ -141,7 +142,9 @@ class Context:
         spec = getattr(model, "architecture", None) or section.spec
         source, colon, name = spec["kind"].rpartition(":")
         kind = f"./{Path(source).name}:{name}" if colon and source.endswith(".py") else spec["kind"]
-        return {**spec, "kind": kind, "num_classes": num_classes}
+        return {**spec, "kind": kind, "num_classes": num_classes} | (
+            {"backbone": "random"} if "backbone" in spec else {}
+        )
 
     def source_root(self, section: Model) -> Path:
         """Folder of the user's own code, if the network is built by it."""

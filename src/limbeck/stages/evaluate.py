@@ -163,5 +163,5 @@ def _sample(dataset: Dataset, kept: _Kept, index: int, why: str, folder: Path) -
 
 def _write_mask(path: Path, mask: Mask) -> str:
     with whole(path) as part:
-        Image.fromarray(mask.astype(np.uint8)).save(part)
+        Image.fromarray(np.asarray(mask, dtype=np.uint8)).save(part)
     return f"samples/{path.name}"

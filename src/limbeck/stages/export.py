@@ -1,5 +1,6 @@
 """Write the files that ship, and prove that they answer as the networks they came from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"files": files, "parity": parity}
 
 
-def _export(exporter: Any, source: Predictor, path: Path, dynamic: list[str]) -> None:
+def _export(exporter: Any, source: Predictor, path: Path, dynamic: Sequence[str]) -> None:
     engine, metadata = source.runtime, source.metadata
     assert isinstance(engine, Eager)
     assert metadata is not None

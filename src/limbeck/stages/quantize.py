@@ -40,7 +40,7 @@ __all__ = ["labels", "run", "weight_files"]
 
 
 def labels(recipe_quantize: Sequence[Quantize]) -> list[str]:
-    """What each entry of ``quantize`` is called in file names: ``int8``, or ``int8-<target>`` where there are several."""
+    """Name of each entry of ``quantize`` in file names: ``int8``, or ``int8-<target>`` where there are several."""
     if len(recipe_quantize) == 1:
         return ["int8"]
     named = [f"int8-{spec.spec.get('target', spec.kind)}" for spec in recipe_quantize]

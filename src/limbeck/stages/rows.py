@@ -74,7 +74,7 @@ def rows(context: Context) -> list[Row]:
             found.append(Row(role, "fp32", path, runtime))
             if runtime == "openvino" and cpu_has_bf16():
                 found.append(Row(role, "fp32", path, runtime, inference="bf16"))
-    specs = {label: spec for label, spec in zip(weight_files(context), _specs(context), strict=True)}
+    specs = dict(zip(weight_files(context), _specs(context), strict=True))
     for label, weights in weight_files(context).items():
         target = specs[label].spec.get("target", "onnxruntime")
         how = "qat" if specs[label].qat and not label.endswith("-ptq") else "ptq"

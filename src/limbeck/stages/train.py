@@ -141,7 +141,7 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
 
 def make_objective(
     context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Teacher | None,
-    modes: Modes | None = None, normalisation: nn.Module | None = None,
+    modes: Modes | None = None, normalisation: Any = None,
 ) -> Objective:  # fmt: skip
     """What is trained: the student, its task loss, and the terms."""
     where = context.recipe.place / "train" / "task"
@@ -150,8 +150,8 @@ def make_objective(
         pixels = class_pixels(context.dataset("training")).tolist()
     task = build("losses", settings.task.spec, where, context.recipe.root, class_pixels=pixels)
     if settings.sync_batch_norm and context.device != "cpu":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    normalised = normalisation or model
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    normalised: Any = normalisation or model
     return Objective(
         model, task, task_weight=settings.task.weight, terms=terms, teacher=teacher, aux=getattr(model, "aux", {}),
         mean=normalised.mean, std=normalised.std, modes=modes or eager_modes(model, settings.freeze_batch_norm),

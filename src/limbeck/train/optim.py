@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from limbeck.recipe import Optimizer as Settings
@@ -42,8 +43,9 @@ def lr_factor(schedule: Schedule, share: float) -> float:
     if share < schedule.warmup:
         return share / schedule.warmup
     left = 1 - (share - schedule.warmup) / max(1e-12, 1 - schedule.warmup)
-    falling = {"poly": max(0.0, left) ** schedule.power, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}
-    return schedule.final + (1 - schedule.final) * falling[schedule.name]
+    poly, cosine = max(0.0, left) ** schedule.power, (1 - math.cos(math.pi * left)) / 2
+    falling = {"poly": float(poly), "cosine": cosine, "constant": 1.0}[schedule.name]
+    return schedule.final + (1 - schedule.final) * falling
 
 
 def set_lr(optimizer: Optimizer, schedule: Schedule, share: float) -> float:
@@ -55,7 +57,7 @@ def set_lr(optimizer: Optimizer, schedule: Schedule, share: float) -> float:
 
 
 class Ema:
-    """Moving average of a network's parameters; buffers are the network's own, so observer ranges are never averaged."""
+    """Moving average of a network's parameters; buffers are the network's own: observer ranges are never averaged."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -86,12 +88,12 @@ class Ema:
             parameter.copy_(self.average[name])
             self.average[name].copy_(kept)
 
-    def state(self) -> dict[str, Tensor | int | dict[str, Tensor]]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint needs."""
         return {"updates": self.updates, "average": self.average}
 
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take up where :meth:`state` was."""
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        self.updates = int(state["updates"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)

@@ -116,7 +116,7 @@ def train(
     """
     objective.to(accelerator.device)
     if plan.settings.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective.to(memory_format=torch.channels_last)
     optimizer = accelerator.prepare_optimizer(make_optimizer(objective, plan.settings.optimizer))
     ema = Ema(objective.student, plan.settings.ema) if plan.settings.ema else None
     torch.manual_seed(plan.seed + accelerator.process_index)

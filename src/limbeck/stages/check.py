@@ -1,0 +1,120 @@
+"""Build everything a recipe names, without data or weights, and refuse what would fail after six hours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.build import build, find
+from limbeck.build import check as check_arguments
+from limbeck.place import Place
+from limbeck.recipe import Model, Recipe
+from limbeck.record import UserError
+from limbeck.stages.context import Context, data_root
+
+__all__ = ["check", "files"]
+
+ASSUMED_CLASSES = 21
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is known of the data: number of classes, and a line to show."""
+
+    num_classes: int
+    line: str
+
+
+def files(sources: Sequence[str]) -> list[str]:
+    """Recipe files of the given files and folders.
+
+    Raises:
+        UserError: If a folder holds none.
+    """
+    found: list[str] = []
+    for source in sources:
+        inside = sorted(str(path) for path in Path(source).rglob("*.yaml")) if Path(source).is_dir() else [source]
+        if not inside:
+            raise UserError(f"{source}: no recipe (*.yaml) in this folder.")
+        found += inside
+    return found
+
+
+def check(recipe: Recipe) -> list[str]:
+    """Build data, networks, losses, terms, quantizers, exporters and runtimes of a recipe.
+
+    Returns:
+        What was found, a line each: data, networks, matched layers.
+
+    Raises:
+        UserError: For the first thing that would not work.
+    """
+    from limbeck.bench.size import params_m
+
+    context = Context(recipe, Path())
+    data = _data(context)
+    student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
+    lines = [data.line, f"student  {recipe.student.kind}, {params_m(student):.2f} M parameters"]
+    if recipe.teacher is not None:
+        teacher = _bare(context, recipe.teacher, recipe.place / "teacher", data.num_classes)
+        lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
+        lines += _matches(context, student, teacher)
+    _losses(recipe, data.num_classes)
+    for index, spec in enumerate(recipe.quantize):
+        build("quantizers", spec.spec, recipe.place / "quantize" / index, recipe.root)
+    for index, export in enumerate(recipe.export):
+        build("exporters", export.spec, recipe.place / "export" / index, recipe.root)
+    for index, runtime in enumerate(recipe.bench.runtimes if recipe.bench else []):
+        find("runtimes", runtime, recipe.place / "bench" / "runtimes" / index, recipe.root)
+    return lines
+
+
+def _data(context: Context) -> _Data:
+    """The data if they are here, else what their kind says of itself."""
+    recipe = context.recipe
+    where = recipe.place / "data"
+    component = find("datasets", recipe.data.kind, where / "kind", recipe.root)
+    given = {key: value for key, value in recipe.data.spec.items() if key != "kind"}
+    check_arguments(component, given, where, recipe.data.kind, {"split": "", "root": Path()})
+    try:
+        training, scored = context.dataset("training"), context.dataset(recipe.evaluate.split)
+    except UserError as error:
+        known = getattr(component, "classes", None) or given.get("classes")
+        count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
+        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {str(error).splitlines()[0]}")
+    batch = recipe.data.batch
+    if recipe.train and len(training) < (recipe.train.batch or batch):
+        raise UserError(f"{where / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
+    count = len(scored.classes) or context.num_classes
+    shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
+    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}")
+
+
+def _bare(context: Context, section: Model, where: Place, num_classes: int) -> Any:
+    """The network of a section with random weights; a missing weight file is no error here."""
+    return context.network(section.model_copy(update={"weights": None}), where, num_classes)
+
+
+def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
+    """A line for every term: what is compared with what, at which sizes, through which projector."""
+    from limbeck.stages.train import make_terms
+
+    lines = []
+    for term in make_terms(context, student, teacher):
+        match = term.match
+        shapes = "x".join(map(str, match.student_shape[1:])), "x".join(map(str, match.teacher_shape[1:]))
+        projector = f", 1x1 projector of {match.projector_params:,} parameters" if match.projector_params else ""
+        lines.append(
+            f"{term.name:8} student.{match.student} {shapes[0]} -> teacher.{match.teacher} {shapes[1]}{projector}"
+        )
+    return lines
+
+
+def _losses(recipe: Recipe, num_classes: int) -> None:
+    sections = [(recipe.train, recipe.place / "train")]
+    if recipe.teacher:
+        sections.append((recipe.teacher.train, recipe.place / "teacher" / "train"))
+    sections += [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
+    for section, where in sections:
+        if section is not None:
+            build("losses", section.task.spec, where / "task", recipe.root, class_pixels=[1] * num_classes)
