@@ -66,7 +66,7 @@ def parse(text: str, file: str) -> tuple[dict[str, Any], dict[Keys, int]]:
 
 
 def _value(yaml: YAML, node: Node, keys: Keys, lines: dict[Keys, int], file: str) -> Any:
-    if not node.tag.startswith("tag:yaml.org,2002:"):
+    if not str(node.tag).startswith("tag:yaml.org,2002:"):
         raise UserError(f"{file}:{node.start_mark.line + 1}: tags are not allowed, found {node.tag!r}.")
     if isinstance(node, MappingNode):
         return _mapping(yaml, node, keys, lines, file)

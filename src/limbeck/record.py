@@ -31,6 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        _readable(beside)
         _sync(beside)
         beside.replace(path)
     except OSError as error:
@@ -39,6 +40,14 @@ def whole(path: Path) -> Iterator[Path]:
         if beside.is_dir():
             shutil.rmtree(beside)
         beside.unlink(missing_ok=True)
+
+
+def _readable(path: Path) -> None:
+    """Give a file the rights that any new file gets; some libraries write theirs for the owner alone."""
+    if path.is_file():
+        mask = os.umask(0)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def _sync(path: Path) -> None:

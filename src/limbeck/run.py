@@ -43,7 +43,7 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     context = Context(recipe, runs_root() / recipe.name, device_of(device))
     names = _names(context, until)
     if force is not None:
-        _forget(context, names, force)
+        _forget(context, _names(context, "report"), force)
     _begin(context)
     inputs: dict[str, str] = {}
     for name in names:
@@ -100,7 +100,8 @@ def _stage(context: Context, name: str, inputs: dict[str, str]) -> str:
             "seconds": round(time.monotonic() - start, 1),
         }
         write_json(folder / "record.json", record | {"environment": environment(context.device), "result": result})
-    _wait()
+    if name not in _SERIAL:
+        _wait()
     return fingerprint
 
 
@@ -262,11 +263,15 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or None
+    """Of the working tree that this file belongs to, if it is tracked in one."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str | None:
+        found = subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=False)
+        return found.stdout.strip() if found.returncode == 0 else None
+
+    tracked = shutil.which("git") and git("ls-files", "--error-unmatch", here.name)
+    return git("rev-parse", "--short", "HEAD") if tracked else None
 
 
 def cpu_name() -> str:

@@ -13,8 +13,10 @@ from _fake_run import MASKS, fake_run, row, rows
 from PIL import Image
 
 from limbeck.record import UserError
-from limbeck.report import figures, folder, overlays, page
+from limbeck.report import figures, folder, overlays, page, pareto
+from limbeck.report.bars import MOST_CLASSES, class_order
 from limbeck.report.plots import INK, blank
+from limbeck.report.rows import TIMES
 
 FILES = ("recipe.yaml", "environment.json", "summary.json", "metrics.jsonl", "evaluate", "export")
 SECTIONS = ("verdict", "rows", "speed", "samples", "classes", "training", "time", "parity", "provenance")
@@ -88,9 +90,10 @@ def test_the_page_of_a_whole_run_has_every_section(whole_page):
     assert [name for name in SECTIONS if name not in reader.ids] == []
     words = " ".join(" ".join(reader.text).split())
     for said in (
-        "camvid-lightweight", "student.int8.onnx", "with OpenVINO", "2.7× faster", "3.7× smaller", "48× smaller",
-        "failed: NOT_IMPLEMENTED", "reference for parity, not timed", "worst", "most changed", "IoU 67.9", "Errors of INT8",
-        "sign_symbol", "best 68.3, epoch", "Quantization-aware", "waiting for data", "99.97", "lightweight_deeplabv3",
+        "camvid-lightweight", "student.int8.onnx", "with OpenVINO", f"2.7{TIMES} faster", f"3.7{TIMES} smaller",
+        "failed: no kernel", "parity reference, not timed", "worst", "most changed", "IoU 67.9",
+        "Errors of INT8", "sign_symbol", "best 68.3, epoch", "Quantization-aware", "waiting for data", "99.97",
+        "lightweight_deeplabv3",
         "Intel(R) Xeon(R) Platinum 8481C", "limbeck run recipe.yaml", "2026.4.1",
     ):  # fmt: skip
         assert said in words, said
@@ -124,7 +127,7 @@ def test_each_chart_is_also_a_picture(whole_run, whole_page):
         assert image.width == pytest.approx(figures.WIDE * 150 / 72, abs=2)
 
 
-def test_writing_again_gives_the_same_page(whole_run, whole_page, monkeypatch):
+def test_writing_again_gives_the_same_page(whole_run, whole_page):
     assert page.write(whole_run).read_text(encoding="utf-8") == whole_page
 
 
@@ -156,6 +159,7 @@ def test_a_run_without_masks_shows_agreement_and_changes(run, quick):
     assert "Changed by INT8" in words
     assert "agreement 98.4" in words
     assert "Errors of" not in words
+    assert "100.0" not in words.partition("Every measured row")[0]
 
 
 def test_a_run_without_bench_has_no_speed(run, quick):
@@ -276,8 +280,6 @@ def test_a_missing_folder_is_the_users_error(tmp_path):
 def test_many_classes_are_cut_to_those_that_differ():
     scores = {"student": np.full(150, 50.0), "int8": np.full(150, 50.0)}
     scores["int8"][[7, 149]] -= 9
-    from limbeck.report.bars import MOST_CLASSES, class_order
-
     order = class_order(scores, [])
     assert len(order) == MOST_CLASSES
     assert {7, 149} <= set(order)
@@ -297,3 +299,26 @@ def test_the_page_needs_neither_torch_nor_the_network():
 
 def test_a_figure_is_as_wide_as_it_says():
     assert blank(360, 144).get_size_inches().tolist() == [5.0, 2.0]
+
+
+def test_a_network_is_not_compared_with_itself():
+    alone = row("student", "fp32", "eager", None, 40.0, 12.9)
+    assert [each["runtime"] for each in pareto.points([alone, *rows()[5:7]], "agreement")] == [
+        "onnxruntime",
+        "openvino",
+    ]
+
+
+def test_the_frontier_holds_what_nothing_beats():
+    listed = pareto.points(rows(), "miou")
+    found = [(each["precision"], each["latency_ms"]["p50"]) for each in pareto.frontier(listed, "miou")]
+    assert found == [("int8", 7.84), ("fp32", 10.6), ("fp32", 17.9), ("fp32", 21.4), ("fp32", 291.7), ("fp32", 318.4)]
+
+
+@pytest.mark.parametrize("width", [figures.WIDE, figures.NARROW])
+def test_names_in_the_scatter_do_not_cover_each_other(width):
+    listed = pareto.points(rows(), "miou")
+    figure = pareto.paint(width, listed, "miou", listed[-2])
+    boxes = [note.get_window_extent() for note in figure.axes[0].texts]
+    assert len(boxes) >= 3
+    assert all(pareto.overlap(a, b) < 2 for at, a in enumerate(boxes) for b in boxes[:at])

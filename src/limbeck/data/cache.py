@@ -19,10 +19,16 @@ class Samples(Protocol):
 
 
 class Remembered:
-    """A dataset that reads each sample once; everything else is the dataset's own."""
+    """A dataset that reads each sample once; everything else is the dataset's own.
 
-    def __init__(self, samples: Samples, budget: int = BUDGET) -> None:
-        self._samples, self._left = samples, budget
+    Args:
+        samples: The dataset.
+        classes: Class names, where the dataset itself knows none.
+        budget: Bytes of pixels to keep at most.
+    """
+
+    def __init__(self, samples: Samples, classes: tuple[str, ...], budget: int = BUDGET) -> None:
+        self._samples, self._left, self.classes = samples, budget, classes
         self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -41,7 +47,7 @@ class Remembered:
         return sample
 
     def __getattr__(self, name: str) -> Any:
-        """Classes, palette, digest and the like."""
+        """Palette, digest and the like."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._samples, name)

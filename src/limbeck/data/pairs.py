@@ -80,7 +80,8 @@ def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suf
         shown = ", ".join(str(path) for path in lonely[:3])
         raise UserError(
             f"{len(lonely)} of {len(images)} images have no mask of the same name "
-            f"({shown}{', ...' * (len(lonely) > 3)}); {unused} masks have no image. Add the masks, or set image_suffix and mask_suffix if the names differ."
+            f"({shown}{', ...' * (len(lonely) > 3)}); {unused} masks have no image. Add the masks, or set "
+            "image_suffix and mask_suffix if the names differ."
         )
     return pairs
 
@@ -141,7 +142,7 @@ def read_mask(
     if wrong.size:
         ids = ", ".join(str(i) for i in wrong[:5])
         raise UserError(
-            f"{path}: class ids {ids} are out of range: there are {num_classes} classes, 0-{num_classes - 1}, void 255. "
-            "data.void lists other values that mean void."
+            f"{path}: class ids {ids} are out of range: there are {num_classes} classes (0-{num_classes - 1}; 255 is "
+            "void); data.void lists other values that mean void."
         )
     return pixels.astype(np.uint8)

@@ -21,7 +21,8 @@ class ChannelWise(nn.Module):
     """Make each channel of the student attend to the same positions as the teacher's.
 
     Blind to a constant added to a channel, so it does not teach class balance: use it beside ``kd`` or the task loss.
-    Source: Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021, eqs. 2-3 (arXiv:2011.13256).
+    Source: Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021, eqs. 2-3
+    (arXiv:2011.13256).
 
     Args:
         temperature: Softens both maps; higher looks at more positions. Greater than 0.

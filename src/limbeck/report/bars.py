@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank, tidy
+from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank, shorten, tidy
 
 __all__ = ["MOST_CLASSES", "class_order", "paint_classes", "paint_shares", "shares"]
 
@@ -52,7 +52,7 @@ def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[
             if width >= 600 and not np.isnan(value):
                 axes.text(value + 0.6, at, f"{value:.0f}", va="center", fontsize=8.5, color=MUTED)
     counted = len(frequency) == len(names)
-    labels = [_shorten(names[i]) + (f" \N{MIDDLE DOT} {frequency[i]:.1%}" if counted else "") for i in order]
+    labels = [shorten(names[i]) + (f" \N{MIDDLE DOT} {frequency[i]:.1%}" if counted else "") for i in order]
     axes.set_yticks(range(len(order)), labels, color=INK)
     axes.set(xlim=(0, 102), ylim=(len(order) - 0.4, -0.6), xlabel="IoU, points")
     columns = len(scores) if width >= 600 else 2
@@ -60,10 +60,6 @@ def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[
     axes.spines["left"].set_visible(False)
     tidy(axes, grid="x")
     return figure
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= 22 else name[:21] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def shares(steps: list[Line]) -> dict[str, dict[str, float]]:
@@ -79,7 +75,7 @@ def shares(steps: list[Line]) -> dict[str, dict[str, float]]:
 
 
 def paint_shares(width: int, spent: dict[str, dict[str, float]], titles: dict[str, str]) -> Figure:
-    """One stacked bar a stage; shares under 6% go without a number."""
+    """One stacked bar a stage; a share too narrow for its number goes without."""
     figure = blank(width, 44 * len(spent) + 60)
     axes = figure.add_subplot()
     for key, (words, colour) in SHARES.items():
@@ -89,9 +85,9 @@ def paint_shares(width: int, spent: dict[str, dict[str, float]], titles: dict[st
         )
         axes.barh(range(len(spent)), values, 0.62, start, color=COLOURS[colour], label=words, edgecolor=PAPER, lw=1)
         for at, (left, value) in enumerate(zip(start, values, strict=True)):
-            if value >= 6:
+            if value >= (6 if width >= 600 else 14):
                 axes.text(left + value / 2, at, f"{value:.0f}%", ha="center", va="center", color=PAPER, fontsize=12)
-    axes.set_yticks(range(len(spent)), [titles.get(stage, stage) for stage in spent], color=INK)
+    axes.set_yticks(range(len(spent)), [shorten(titles.get(stage, stage)) for stage in spent], color=INK)
     axes.set(xlim=(0, 100), ylim=(len(spent) - 0.5, -0.5), xticks=[])
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)

@@ -4,6 +4,7 @@ import math
 
 from limbeck.report.choice import TOLERANCE, loss, top
 from limbeck.report.rows import (
+    POINTS,
     SCORES,
     Row,
     deployable,
@@ -11,6 +12,7 @@ from limbeck.report.rows import (
     latency,
     milliseconds,
     number,
+    points,
     runtime_name,
     sound,
     text,
@@ -72,15 +74,13 @@ def _against_int8(pick: Row, rows: list[Row], score: str) -> str:
     quickest, own = _quickest(near), latency(pick)
     if quickest is None or own is None:
         return ""
-    return (
-        f"INT8 keeps the score but is not faster on this machine: {_at(quickest)}, the chosen {milliseconds(own)} ms."
-    )
+    return f"INT8 keeps the score but is not faster here: {_at(quickest)}, the chosen file {milliseconds(own)} ms."
 
 
 def _lossy(row: Row, rows: list[Row], score: str) -> str:
-    lost, name = loss(row, rows, score), SCORES[score]
+    lost, name = loss(row, rows, score), POINTS[score]
     if math.isinf(lost):
-        return f"INT8 was left aside: {_at(row)} but has no {name}."
+        return f"INT8 was left aside: {_at(row)} but has no {SCORES[score]}."
     return (
         f"INT8 costs too much here: {_at(row)} but loses {text(lost)} {name}, more than the {TOLERANCE[score]} allowed."
     )
@@ -102,7 +102,7 @@ def _against_bf16(pick: Row, rows: list[Row], score: str) -> str:
     if pick.get("precision") != "int8" or lowered is None or not own or other is None or other / own > 1.15:
         return ""
     kept = number(lowered, score)
-    scored = f" with {text(kept)} {SCORES[score]}" if kept is not None else ""
+    scored = f" with {points(kept)} {POINTS[score]}" if kept is not None else ""
     pair = f"{milliseconds(other)} against {milliseconds(own)} ms"
     return f"The FP32 file in {runtime_name(lowered)} is nearly as fast ({pair}){scored} and needs no quantization."
 
@@ -129,7 +129,7 @@ def _training(pick: Row, rows: list[Row], score: str) -> str:
         return ""
     if abs(trained - post) < 0.15:
         return "Quantization without training (PTQ) scores the same as quantization-aware training (QAT) here."
-    amount = f"{text(abs(trained - post))} {SCORES[score]} {'more' if trained > post else 'less'}"
+    amount = f"{text(abs(trained - post))} {POINTS[score]} {'more' if trained > post else 'less'}"
     return f"Quantization-aware training (QAT) scores {amount} than quantization without training (PTQ)."
 
 
@@ -140,7 +140,7 @@ def _distillation(rows: list[Row], score: str) -> str:
         return ""
     change = taught - alone
     chance = " With one seed, a difference this small may be chance." if abs(change) < 2 else ""
-    amount = f"{'gained' if change >= 0 else 'cost'} {text(abs(change))} {SCORES[score]}"
+    amount = f"{'gained' if change >= 0 else 'cost'} {text(abs(change))} {POINTS[score]}"
     return f"Distillation {amount} over the same student trained without a teacher.{chance}"
 
 

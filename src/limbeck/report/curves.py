@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from limbeck.report.plots import COLOURS, GRID, PAPER, blank, tidy
+from limbeck.report.plots import COLOURS, GRID, PAPER, blank, shorten, tidy
 from limbeck.report.rows import SCORES, number
 
 __all__ = ["paint", "score_range", "slug", "stages", "title"]
@@ -63,7 +63,7 @@ def paint(width: int, stage: str, steps: list[Line], checks: list[Line], score: 
         _losses(panels[0], steps, COLOURS[colour])
     if scored:
         _scores(panels[-1], scored, score, COLOURS[colour], span)
-    panels[0].set_title(title(stage), pad=8)
+    panels[0].set_title(shorten(title(stage)), pad=8)
     panels[-1].set_xlabel("step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}"))
@@ -77,7 +77,7 @@ def _losses(axes: Axes, steps: list[Line], colour: str) -> None:
     names = sorted({name for line in steps for name in line.get("parts") or {}})
     for name, style in zip(names if len(names) > 1 else [], PART_STYLES * len(names), strict=False):
         parts = [{"step": line.get("step"), name: (line.get("parts") or {}).get(name)} for line in steps]
-        axes.plot(*_windows(*_series(parts, name), SMOOTH), color=colour, lw=1.2, ls=style, label=name)
+        axes.plot(*_windows(*_series(parts, name), SMOOTH), color=colour, lw=1.2, ls=style, label=shorten(name))
     high = float(np.quantile(total, 0.995)) if len(total) else 1.0
     axes.set_ylim(0, high * 1.1 if high > 0 else None)
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -12,18 +12,20 @@ from matplotlib.transforms import Bbox
 from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank
 from limbeck.report.rows import RUNTIMES, SCORES, Row, latency, number, role, runtime_name, sound
 
-__all__ = ["frontier", "paint", "points"]
+__all__ = ["frontier", "overlap", "paint", "points"]
 
 MARKERS = {"onnxruntime": "o", "openvino": "s", "eager": "^"}
 NARROW = 600  # CSS pixels below which only the points that matter are named
 LARGEST, SMALLEST, RING = 1500.0, 36.0, 260.0  # areas in square points
+BACKED = {"boxstyle": "square,pad=0.08", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.8}
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 GAPS = (5.0, 14.0, 26.0, 40.0, 60.0)  # pixels between a point and its name, the nearest first
 
 
 def points(rows: list[Row], score: str) -> list[Row]:
-    """The rows that have both coordinates and whose speed is real."""
-    return [row for row in rows if sound(row) and latency(row) and number(row, score) is not None]
+    """The rows that have both coordinates and whose speed is real; a network's agreement with itself is no point."""
+    real = [row for row in rows if sound(row) and latency(row) and number(row, score) is not None]
+    return real if score != "agreement" else [row for row in real if row.get("runtime") != "eager"]
 
 
 def frontier(rows: list[Row], score: str) -> list[Row]:
@@ -124,7 +126,9 @@ def _name(axes: Axes, rows: list[Row], named: list[Row], score: str, areas: list
     taken = [_box(at[key] - reach[key], 2 * reach[key], 2 * reach[key]) for key in at]
     for row in named:
         place, radius = at[id(row)], reach[id(row)]
-        note = axes.annotate(_words(row), (_x(row), _y(row, score)), (0, 0), textcoords="offset points", fontsize=12)
+        note = axes.annotate(
+            _words(row), (_x(row), _y(row, score)), (0, 0), textcoords="offset points", fontsize=12, bbox=BACKED
+        )
         note.set_in_layout(False)
         size = note.get_window_extent()
         box, gap = _free(place, radius, size.width, size.height, taken, axes.bbox)
@@ -149,14 +153,15 @@ def _free(place: Any, radius: float, width: float, height: float, taken: list[Bb
                 place[1] + up * (away + height / 2) - height / 2,
             )
             box = _box(corner, width, height)
-            covered = sum(_overlap(box, other) for other in taken) + width * height - _overlap(box, frame)
+            covered = sum(overlap(box, other) for other in taken) + width * height - overlap(box, frame)
             if covered < 1:
                 return box, gap
             tried.append((covered, box, gap))
     return min(tried, key=lambda entry: entry[0])[1:]
 
 
-def _overlap(one: Bbox, other: Bbox) -> float:
+def overlap(one: Bbox, other: Bbox) -> float:
+    """Area that two boxes share."""
     across: float = min(one.x1, other.x1) - max(one.x0, other.x0)
     along: float = min(one.y1, other.y1) - max(one.y0, other.y0)
     return max(across, 0.0) * max(along, 0.0)

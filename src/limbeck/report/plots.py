@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from limbeck.record import whole
 from limbeck.report.markup import Markup, raw, tag
 
-__all__ = ["COLOURS", "GRID", "INK", "MUTED", "PAPER", "ROLES", "blank", "draw", "tidy"]
+__all__ = ["COLOURS", "GRID", "INK", "MUTED", "PAPER", "ROLES", "blank", "draw", "shorten", "tidy"]
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision; each is a CSS variable on the page.
 ROLES = {
@@ -58,6 +58,11 @@ def blank(width: int, height: int) -> Figure:
 def tidy(axes: Axes, grid: str = "y") -> None:
     """Leave the grid lines of one direction only."""
     axes.grid(visible=False, axis="x" if grid == "y" else "y")
+
+
+def shorten(name: str) -> str:
+    """At most 22 characters, so that names leave room for what they name."""
+    return name if len(name) <= 22 else name[:21] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def draw(name: str, words: str, paint: Callable[[int], Figure], folder: Path, widths: tuple[int, ...]) -> Markup:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
-    "SCORES", "TIMES", "UNKNOWN", "Row", "best_value", "deployable", "file_name", "identity", "latency", "leading",
-    "milliseconds", "model_name", "number", "parse", "precision_name", "role", "runtime_name", "score_name", "sound",
-    "text", "words",
+    "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_value", "deployable", "file_name", "identity", "latency",
+    "leading", "milliseconds", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
+    "score_name", "sound", "text", "words",
 ]  # fmt: skip
 
 Row = dict[str, Any]
@@ -16,6 +16,7 @@ UNKNOWN = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
 SCORES = {"miou": "mIoU", "accuracy": "accuracy", "agreement": "agreement"}
+POINTS = {"miou": "mIoU", "accuracy": "points of accuracy", "agreement": "points of agreement"}
 MODELS = {
     "teacher": "Teacher",
     "student": "Student",
@@ -47,6 +48,11 @@ def latency(row: Row, quantile: str = "p50") -> float | None:
 def text(value: float | None, digits: int = 1) -> str:
     """A number with a fixed number of decimals; a dash when unknown."""
     return UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def points(value: float | None) -> str:
+    """A score with one decimal; only a full 100 reads 100.0."""
+    return text(99.9 if value is not None and 99.9 < value < 100 else value)
 
 
 def milliseconds(value: float | None) -> str:

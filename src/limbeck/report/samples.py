@@ -46,12 +46,13 @@ def _networks(rows: list[Row], ids: dict[str, str]) -> str:
 def _legend(folder: Folder, shown: list[Sample]) -> Markup:
     present = sorted(frozenset().union(*(sample.present for sample in shown)))
     paint = colours(folder)
+    changes = any(panel.role.startswith("changes") for sample in shown for panel in sample.panels)
     entries = []
     for index in present[:MOST_LEGEND]:
         name = folder.classes[index] if index < len(folder.classes) else f"class {index}"
         chip = tag("i", style="background:#{:02x}{:02x}{:02x}".format(*paint[index]))
         entries.append(tag("li", chip, name))
-    return tag("ul", *entries, tag("li", tag("i", class_="wrong"), "wrong pixel"), class_="legend")
+    return tag("ul", *entries, tag("li", tag("i", class_="wrong"), "changed" if changes else "wrong"), class_="legend")
 
 
 def _card(sample: Sample, at: int) -> Markup:
@@ -60,7 +61,10 @@ def _card(sample: Sample, at: int) -> Markup:
     first = tag("figure", image, tag("figcaption", "Image"))
     heading = tag("h3", *([tag("em", sample.why), " "] if sample.why else []), sample.name)
     panels = (_view(panel, sample, at, shape) for panel in sample.panels)
-    return tag("article", heading, tag("div", first, *panels, class_="panels"), class_="sample")
+    four = len(sample.panels) + 1 in (4, 7, 8)  # rows without a lonely last picture
+    return tag(
+        "article", heading, tag("div", first, *panels, class_="panels four" if four else "panels"), class_="sample"
+    )
 
 
 def _view(panel: Panel, sample: Sample, at: int, shape: str) -> Markup:

@@ -110,7 +110,7 @@ def note(row: Row) -> str:
     if row.get("simulated"):
         return "simulated: not the speed of the real thing"
     if row.get("runtime") == "eager" and str(row.get("precision")).startswith("int"):
-        return "reference for parity, not timed"
+        return "parity reference, not timed"
     return ""
 
 

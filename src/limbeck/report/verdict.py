@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from limbeck.report.caveats import caveats, failures
 from limbeck.report.choice import SAME_SPEED, TOLERANCE, choose, reference, top
 from limbeck.report.rows import (
+    POINTS,
     SCORES,
     TIMES,
     Row,
@@ -13,6 +14,7 @@ from limbeck.report.rows import (
     latency,
     milliseconds,
     number,
+    points,
     runtime_name,
     score_name,
     text,
@@ -69,7 +71,7 @@ def ratio(value: float | None, more: str, less: str, equal: str) -> str:
     if 1 / SAME_SPEED < value < SAME_SPEED:
         return equal
     factor = max(value, 1 / value)
-    digits = 0 if factor >= 20 else 1 if factor >= 1.1 else 2
+    digits = 0 if factor >= 9.95 else 1 if factor >= 1.1 else 2
     return f"{factor:.{digits}f}{TIMES} {more if value > 1 else less}"
 
 
@@ -83,17 +85,17 @@ def _reason(pick: Row, rows: list[Row], score: str, student: Row | None, teacher
 
 
 def _why(pick: Row, rows: list[Row], score: str) -> str:
-    highest, own, name = top(rows, score), number(pick, score), SCORES[score]
+    highest, own, name = top(rows, score), number(pick, score), POINTS[score]
     rank = "fastest" if latency(pick) is not None else "smallest"
     if highest is None or own is None:
         return f"It is the {rank} exported student; no score was measured"
     if highest - own > TOLERANCE[score] + 1e-9:
-        lost = f"this one loses least ({text(own)})"
-        return f"No file stays within {TOLERANCE[score]} {name} of the best student ({text(highest)}); {lost}"
+        lost = f"this one loses least ({points(own)})"
+        return f"No file stays within {TOLERANCE[score]} {name} of the best student ({points(highest)}); {lost}"
     if highest - own < 0.05:
-        return f"It is the {rank} student file, and none scores better ({text(own)} {name})"
+        return f"It is the {rank} student file, and none scores better ({points(own)} {name})"
     near = f"within {TOLERANCE[score]} {name} of the best"
-    return f"It is the {rank} student file {near} ({text(own)} against {text(highest)})"
+    return f"It is the {rank} student file {near} ({points(own)} against {points(highest)})"
 
 
 def _measured(pick: Row) -> str:
@@ -122,12 +124,12 @@ def _compare(pick: Row, other: Row, score: str) -> str:
     ]
     own, theirs = number(pick, score), number(other, score)
     if own is not None and theirs is not None and score != "agreement":
-        said.append(_points(own - theirs, SCORES[score]))
+        said.append(_change(own - theirs, score))
     kept = [words for words in said if words]
     return " and ".join(part for part in (", ".join(kept[:-1]), *kept[-1:]) if part)
 
 
-def _points(change: float, name: str) -> str:
-    if abs(change) < 0.05:
-        return f"equal in {name}"
-    return f"{text(abs(change))} {name} {'higher' if change > 0 else 'lower'}"
+def _change(points: float, score: str) -> str:
+    if abs(points) < 0.05:
+        return f"equal in {SCORES[score]}"
+    return f"{text(abs(points))} {POINTS[score]} {'higher' if points > 0 else 'lower'}"

@@ -85,7 +85,7 @@ def _data(context: Context) -> _Data:
     batch = recipe.data.batch
     if recipe.train and len(training) < (recipe.train.batch or batch):
         raise UserError(f"{where / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
-    count = len(scored.classes) or context.num_classes
+    count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
     return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}")
 

@@ -62,16 +62,15 @@ class Context:
             )
             if not len(found):
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
-            self._datasets[split] = Remembered(found)
+            self._datasets[split] = Remembered(found, tuple(found.classes) or self._classes_of_weights())
         return self._datasets[split]
 
     @property
     def num_classes(self) -> int:
         """Classes of the data; where they name none, of the student's weights."""
-        known = self.dataset(self.recipe.evaluate.split).classes
-        return len(known) or len(self.classes_of_weights())
+        return len(self.dataset(self.recipe.evaluate.split).classes)
 
-    def classes_of_weights(self) -> tuple[str, ...]:
+    def _classes_of_weights(self) -> tuple[str, ...]:
         """Class names that the student's weight file or folder carries.
 
         Raises:
@@ -131,20 +130,20 @@ class Context:
     def metadata(self, role: str, section: Model, model: Any, **more: Any) -> Metadata:
         """What a file of this network says about itself."""
         dataset = self.dataset(self.recipe.evaluate.split)
-        classes = dataset.classes or self.classes_of_weights()
         return Metadata(
-            task=self.recipe.task.kind, model=role, classes=tuple(classes), preprocess=self.preprocess(model),
-            palette=tuple(dataset.palette) or palette(len(classes)), recipe=digest(self.recipe.resolved()), **more,
+            task=self.recipe.task.kind, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
+            palette=tuple(dataset.palette) or palette(len(dataset.classes)), recipe=digest(self.recipe.resolved()), **more,
         )  # fmt: skip
 
     def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:
-        """How to build the network again, without a path of this machine."""
-        spec = getattr(model, "architecture", None) or section.spec
+        """How to build the network again, as it ships: no path of this machine, no download, no auxiliary head."""
+        spec = dict(getattr(model, "architecture", None) or section.spec)
+        component = find("models", section.kind, "models", self.recipe.root)
+        as_shipped = {"aux": False, "backbone": "random", "encoder_weights": None}
+        spec |= {name: v for name, v in as_shipped.items() if name in inspect.signature(component).parameters}
         source, colon, name = spec["kind"].rpartition(":")
         kind = f"./{Path(source).name}:{name}" if colon and source.endswith(".py") else spec["kind"]
-        return {**spec, "kind": kind, "num_classes": num_classes} | (
-            {"backbone": "random"} if "backbone" in spec else {}
-        )
+        return {**spec, "kind": kind, "num_classes": num_classes}
 
     def source_root(self, section: Model) -> Path:
         """Folder of the user's own code, if the network is built by it."""

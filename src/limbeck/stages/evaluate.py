@@ -23,7 +23,7 @@ __all__ = ["folder_name", "run"]
 REFERENCE = "student.fp32.eager"
 """The row that all agreement is measured against."""
 
-Mask = NDArray[np.integer]
+Mask = NDArray[np.integer[Any]]
 
 
 def folder_name(split: str) -> str:
@@ -42,7 +42,7 @@ def run(context: Context) -> dict[str, Any]:
     kept = _Kept()
     found = [_row(context, row, dataset, kept) for row in sorted(rows(context), key=lambda row: row.id != REFERENCE)]
     found.sort(key=lambda one: [row.id for row in rows(context)].index(one["id"]))
-    classes = dataset.classes or context.classes_of_weights()
+    classes = dataset.classes
     return {
         "split": recipe.evaluate.split,
         "classes": list(classes),
@@ -129,7 +129,7 @@ def _chosen(found: list[dict[str, Any]], count: int) -> list[tuple[int, str]]:
     """Indices and reasons: a quarter each of best, worst, most changed by quantization, and evenly spread ones."""
     by_id = {row["id"]: row for row in found}
     reference = by_id.get(REFERENCE, {}).get("images", [])
-    integer = next(
+    integer: list[dict[str, Any]] = next(
         (r["images"] for r in found if r["precision"] == "int8" and "agreement" in (r.get("images") or [{}])[0]), []
     )
     scored = sorted(

@@ -100,7 +100,7 @@ def _write(
     architecture = context.architecture(section, student, context.num_classes)
     metadata = context.metadata(
         "student", section, student, precision="int8", target=spec.spec.get("target"), quantizer=spec.spec,
-        manifest=manifest, architecture={**architecture, "aux": False} if "aux" in architecture else architecture,
+        manifest=manifest, architecture=architecture,
     )  # fmt: skip
     if is_first_process():
         save_tensors(tensors, files[label], metadata.to_json())

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.record import read_json, write_json, write_text
-from limbeck.report import page, tables
+from limbeck.report.page import write
+from limbeck.report.tables import markdown
 from limbeck.stages.context import Context
 from limbeck.stages.evaluate import folder_name
 from limbeck.stages.rows import rows
@@ -23,8 +24,8 @@ def run(context: Context) -> Path:
     """Write summary.json, summary.md and the report of a run; returns the page's path."""
     found = summary(context)
     write_json(context.folder / "summary.json", found)
-    write_text(context.folder / "summary.md", tables.markdown(found["rows"]) + "\n")
-    return page.write(context.folder)
+    write_text(context.folder / "summary.md", markdown(found["rows"]) + "\n")
+    return write(context.folder)
 
 
 def summary(context: Context) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from limbeck import show
 from limbeck.artifact.load import Predictor
+from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
 from limbeck.data.stats import class_pixels
 from limbeck.data.transforms import Augmentation, input_size
 from limbeck.data.views import Views
 from limbeck.data.weights import load_weights, save_weights, state_digest
 from limbeck.metrics.evaluate import evaluate
-from limbeck.models._blocks import without_aux
+from limbeck.models._blocks import as_logits, without_aux
 from limbeck.recipe import Term as TermSection
 from limbeck.recipe import Train
 from limbeck.record import UserError
@@ -53,7 +54,7 @@ def run(context: Context, role: str) -> dict[str, Any]:
         found = _train(context, role, model, settings)
     architecture = context.architecture(section, model, context.num_classes)
     bare = without_aux(model)
-    metadata = context.metadata(role, section, model, architecture=_without_aux_option(architecture))
+    metadata = context.metadata(role, section, model, architecture=architecture)
     if is_first_process():
         save_weights(bare, context.weights(role), metadata.to_json())
     if role == "teacher" and section.min_metric is not None:
@@ -94,10 +95,6 @@ def check_data(context: Context) -> None:
         dataset = context.dataset(split)
         with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
             class_pixels(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
-
-
-def _without_aux_option(architecture: dict[str, Any]) -> dict[str, Any]:
-    return {**architecture, "aux": False} if "aux" in architecture else architecture
 
 
 def accelerator_for(context: Context, precision: str) -> Accelerator:
@@ -168,10 +165,17 @@ def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teac
 
 
 def load_role(context: Context, role: str) -> Any:
-    """A network with its final weights, in eval mode, without auxiliary heads."""
-    where = context.recipe.place / ("teacher" if role == "teacher" else "student")
-    model = without_aux(context.network(context.section(role), where, context.num_classes))
-    load_weights(model, context.weights(role))
+    """A network with its final weights, in eval mode, built as its weight file says."""
+    path = context.weights(role)
+    metadata = Metadata.read(path)
+    if metadata is None or metadata.architecture is None:
+        raise UserError(f"{path}: does not say how its network is built; run `--force {role}`.")
+    spec = {key: value for key, value in metadata.architecture.items() if key != "num_classes"}
+    root = context.source_root(context.section(role))
+    runtime = {"num_classes": metadata.architecture["num_classes"], "pretrained": None, "root": root}
+    model = as_logits(build("models", spec, f"{path}: architecture", root, **runtime))
+    load_weights(model, path)
+    model.__dict__["mean"], model.__dict__["std"] = metadata.preprocess.mean, metadata.preprocess.std
     return model.eval()
 
 

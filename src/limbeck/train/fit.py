@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from limbeck.data.views import Batch
 from limbeck.recipe import Train
+from limbeck.record import UserError
 from limbeck.train.objective import Objective
 from limbeck.train.optim import set_lr
 
@@ -57,7 +58,7 @@ def fit(
     of the terms and the modes are functions of the step, so a training can be taken up anywhere.
 
     Raises:
-        FloatingPointError: If the loss is not finite.
+        UserError: If the loss is not finite.
     """
     wrapped = accelerator.prepare_model(objective)
     batches = iter(loader)
@@ -84,7 +85,7 @@ def _step(
     objective.seconds = {"teacher": 0.0, "loss": 0.0}
     for turn in range(settings.accumulate):
         asked = time.perf_counter()
-        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in next(batches).items()}
+        batch = _placed(next(batches), accelerator.device, settings.channels_last)
         waited += time.perf_counter() - asked
         with _gradients_shared(accelerator, wrapped, turn == settings.accumulate - 1):
             found = wrapped(batch, share)
@@ -98,10 +99,20 @@ def _step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if not torch.isfinite(tick.loss):
-        raise FloatingPointError(f"the loss is {float(tick.loss)} at step {step + 1}: {_shown(tick.parts)}")
+        raise UserError(
+            f"the loss is {float(tick.loss)} at step {step + 1} ({_shown(tick.parts)}): "
+            "lower train.optimizer.lr, or set train.clip to 1.0."
+        )
     spent = {"data": waited, **objective.seconds}
     tick.seconds = spent | {"student": time.perf_counter() - start - sum(spent.values())}
     return tick
+
+
+def _placed(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
+    found = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    if channels_last:
+        found["image"] = found["image"].contiguous(memory_format=torch.channels_last)
+    return found
 
 
 def _gradients_shared(accelerator: Accelerator, wrapped: nn.Module, last: bool) -> AbstractContextManager[Any]:
