@@ -158,4 +158,6 @@ def test_architecture_builds_it_again(kind: str) -> None:
     spec = getattr(_built(kind), "architecture", {"kind": kind})
     with torch.device("meta"):
         again = build("models", spec, "again", num_classes=CLASSES, pretrained=None, root=None)
-    assert {n: v.shape for n, v in again.state_dict().items()} == {n: v.shape for n, v in _built(kind).state_dict().items()}
+    assert {n: v.shape for n, v in again.state_dict().items()} == {
+        n: v.shape for n, v in _built(kind).state_dict().items()
+    }

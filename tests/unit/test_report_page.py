@@ -322,3 +322,12 @@ def test_names_in_the_scatter_do_not_cover_each_other(width):
     boxes = [note.get_window_extent() for note in figure.axes[0].texts]
     assert len(boxes) >= 3
     assert all(pareto.overlap(a, b) < 2 for at, a in enumerate(boxes) for b in boxes[:at])
+
+
+def test_another_split_has_a_folder_of_its_own(run, quick):
+    (run / "evaluate").rename(run / "evaluate-test")
+    summary = [each | {"split": "test"} for each in rows()]
+    (run / "summary.json").write_text(json.dumps({"rows": summary}))
+    reader = read(page.write(run).read_text(encoding="utf-8"))
+    assert {"samples", "classes"} <= set(reader.ids)
+    assert "test images" in " ".join(reader.text)

@@ -4,24 +4,24 @@ import pytest
 from _fake_run import name_of, row, rows
 from rich.console import Console
 
-from limbeck.report.rows import MINUS, UNKNOWN, identity, leading, milliseconds, parse, text
+from limbeck.report.rows import MINUS, UNKNOWN, identity, leading, parse, short, text
 from limbeck.report.tables import agreement, console, markdown
 
 GOLDEN = """\
 | Model | Precision | Runtime | mIoU | Latency ms | p95 ms | File MB | Agreement | Pixel acc. | Params M | Note |
 | :-- | :-- | :-- | --: | --: | --: | --: | --: | --: | --: | :-- |
-| Teacher | FP32 | ONNX Runtime | **68.31** | 318 | 350 | 168.00 | 99.99 | **90.5** | 42.00 |  |
-| Student | FP32 | OpenVINO bf16 | 62.19 | 10.6 | 11.7 | 12.90 | 99.71 | 88.7 | 3.22 |  |
+| Teacher | FP32 | ONNX Runtime | **68.31** | 318 | 350 | 168 | 91.32 | **90.5** | 42.0 |  |
+| Student | FP32 | OpenVINO bf16 | 62.19 | 10.6 | 11.7 | 12.9 | 99.71 | 88.7 | 3.22 |  |
 | Student | INT8 QAT | PyTorch eager | 61.92 | ~ | ~ | **3.50** | 98.41 | 88.6 | 3.22 | parity reference, not timed |
 | Student | INT8 QAT | OpenVINO | 61.91 | **7.84** | **8.62** | **3.50** | 98.39 | 88.6 | 3.22 |  |
 | Student | INT8 PTQ | ONNX Runtime | ~ | ~ | ~ | 3.50 | ~ | ~ | 3.22 | failed: no kernel |
 """.replace("~", UNKNOWN)
 
 
-def printed(listed):
+def printed(listed, width=80):
     stream = io.StringIO()
-    Console(file=stream, width=220).print(console(listed))
-    return stream.getvalue()
+    Console(file=stream, width=width).print(console(listed))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def test_markdown_is_the_golden_table():
@@ -45,11 +45,17 @@ def test_names_cannot_break_the_table():
     assert "line 1 line \\| 2" in table
 
 
-def test_console_shows_the_same_numbers_and_takes_brackets_literally():
-    shown = printed([*rows(), {"model": "[red]x[/red]", "file_mb": 1.0}])
-    assert "7.84" in shown
+def test_console_fits_eighty_columns():
+    shown = printed(rows())
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "\nStudent INT8 QAT     OpenVINO       61.91        7.84     3.50      98.39\n" in shown
+    assert "Student INT8 PTQ in ONNX Runtime: failed: no kernel" in shown
+
+
+def test_console_takes_brackets_literally():
+    shown = printed([{"model": "[red]x[/red]", "file_mb": 1.0, "error": "[/bold] ["}])
     assert "[red]x[/red]" in shown
-    assert "failed: no kernel" in shown
+    assert "[/bold] [" in shown
 
 
 def test_ids_are_those_of_the_records():
@@ -90,5 +96,5 @@ def test_agreement_is_rounded_down(value, written):
 
 
 def test_numbers_are_written_the_same_everywhere():
-    assert [milliseconds(v) for v in (None, 318.42, 21.44, 7.841)] == [UNKNOWN, "318", "21.4", "7.84"]
+    assert [short(v) for v in (None, 318.42, 21.44, 7.841, 0.0123)] == [UNKNOWN, "318", "21.4", "7.84", "0.0123"]
     assert text(-1.25) == f"{MINUS}1.2"

@@ -22,7 +22,7 @@ def test_int8_wins_when_it_is_fastest_and_keeps_the_score():
     assert judged.headline == "Ship student.int8.onnx with OpenVINO"
     assert judged.reason == (
         "It is the fastest student file within 0.5 mIoU of the best (61.9 against 62.2): 7.84 ms an image (cpu, "
-        f"2 threads) and 3.5 MB. Against the FP32 student in ONNX Runtime it is 2.7{TIMES} faster, 3.7{TIMES} smaller "
+        f"2 threads) and 3.50 MB. Against the FP32 student in ONNX Runtime it is 2.7{TIMES} faster, 3.7{TIMES} smaller "
         f"and 0.3 mIoU lower; against the FP32 teacher it is 41{TIMES} faster, 48{TIMES} smaller and 6.4 mIoU lower."
     )
     assert judged.caveats == (
@@ -79,6 +79,12 @@ def test_the_best_student_counts_even_if_it_ran_only_in_pytorch():
     assert judged.reason.startswith(
         "No file stays within 0.5 mIoU of the best student (70.0); this one loses least (62.2)"
     )
+
+
+def test_a_control_that_was_not_exported_sets_no_mark_but_is_told():
+    judged = verdict([row("student-longer", "fp32", "eager", 64.0, None, 12.9), *one()])
+    assert judged.pick["precision"] == "int8"
+    assert "Trained on in FP32 for as long as QAT, the student reaches 64.0 mIoU." in judged.caveats
 
 
 @pytest.mark.parametrize("flaw", [{"error": "no kernel"}, {"simulated": True}])

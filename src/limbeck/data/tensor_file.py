@@ -91,7 +91,7 @@ def _unpickled(path: Path) -> Any:
             raise UserError(_unreadable(path, str(error).rpartition("WeightsUnpickler error:")[2])) from error
         raise UserError(
             f"{path}: refused, and nothing in it was run: it wants {foreign[1]}, which is code, not a tensor. A plain "
-            'state dict would work: where the file is trusted, torch.save(model.state_dict(), "weights.pt"), or safetensors.'
+            'state dict works: where the file is trusted, torch.save(model.state_dict(), "weights.pt"), or safetensors.'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(_unreadable(path, str(error) or type(error).__name__)) from error

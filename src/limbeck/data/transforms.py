@@ -16,6 +16,12 @@ __all__ = ["Augmentation", "fitted_size", "input_size"]
 GREY = [124.0, 116.0, 104.0]
 """Padding of images: the mean colour, near 0 once normalised."""
 
+INTERPOLATION = {
+    "bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC,
+    "nearest": v2.InterpolationMode.NEAREST_EXACT,
+}  # fmt: skip
+"""As evaluation resizes; torch's plain "nearest" is half a pixel off."""
+
 
 def input_size(size: tuple[int, int], resize: Resize) -> tuple[int, int]:
     """The networks' input [h, w]: the size, rounded up to the multiple."""
@@ -54,7 +60,7 @@ class Augmentation:
         factor = _uniform(self.augment.scale, rng) if self.augment.scale else 1.0
         height, width = fitted_size(sample.image.shape[:2], self.size, self.resize.mode == "keep_ratio")
         zoomed = [max(1, round(height * factor)), max(1, round(width * factor))]
-        mode = v2.InterpolationMode(self.resize.interpolation)
+        mode = INTERPOLATION[self.resize.interpolation]
         image = tf.resize(image, zoomed, interpolation=mode, antialias=True)
         top, left = (
             _offset(side, wanted, rng) if self.augment.scale else 0

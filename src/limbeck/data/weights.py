@@ -181,7 +181,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     # Clones, because two names may share one storage, which the format does not know.
     own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     with whole(path) as part:
-        save_file(own, part, metadata={"limbeck": json.dumps(metadata, ensure_ascii=False)})
+        try:
+            save_file(own, part, metadata={"limbeck": json.dumps(metadata, ensure_ascii=False)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -1,20 +1,105 @@
 """Loss-free rewrites of a quantized ONNX graph into forms a runtime has integer kernels for."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-__all__ = ["hard_sigmoid_to_add", "mean_to_global_pool", "passes_for"]
+__all__ = [
+    "drop_zero_points",
+    "hard_sigmoid_to_add",
+    "integer_bias",
+    "mean_to_global_pool",
+    "passes_for",
+    "transpose_weights",
+]
 
+Array = NDArray[Any]
 Pass = Callable[[ModelProto], int]
 
 
 def passes_for(target: str) -> list[Pass]:
     """The rewrites that pay on a runtime, in the order in which they run; each takes a model and returns how often it applied."""
-    return [mean_to_global_pool, hard_sigmoid_to_add] if target == "onnxruntime" else []
+    both: list[Pass] = [drop_zero_points, transpose_weights]
+    return [*both, mean_to_global_pool, hard_sigmoid_to_add, integer_bias] if target == "onnxruntime" else both
+
+
+def drop_zero_points(model: ModelProto) -> int:
+    """Symmetric weights need no zero point: absent means 0, and OpenVINO keeps weights in float if two of them share one."""
+    graph = _Graph(model)
+    done = 0
+    for node in graph.nodes("DequantizeLinear"):
+        zero_point = graph.values(node.input[2]) if len(node.input) > 2 else None
+        if node.input[0] in graph.initializers and zero_point is not None and not zero_point.any():
+            del node.input[2:]
+            done += 1
+    graph.forget_unread()
+    return done
+
+
+def transpose_weights(model: ModelProto) -> int:
+    """Store the weight of a linear layer the way ``MatMul`` reads it, instead of transposing it after dequantization."""
+    graph = _Graph(model)
+    done = 0
+    for node in graph.nodes("Transpose"):
+        source = graph.producer.get(node.input[0])
+        readers = graph.readers.get(node.output[0], [])
+        if source is None or source.op_type != "DequantizeLinear" or _ints(node, "perm") != [1, 0]:
+            continue
+        stored = graph.values(source.input[0])
+        if stored is None or any(reader.op_type != "MatMul" for reader in readers):
+            continue
+        weight = graph.constant(f"{node.output[0]}_stored", np.ascontiguousarray(stored.T))
+        axis = 1 - _int(source, "axis", 1)
+        inputs = [weight, *source.input[1:]]
+        graph.replace(node, [helper.make_node("DequantizeLinear", inputs, list(node.output), axis=axis)])
+        done += 1
+    graph.forget_unread()
+    return done
+
+
+def integer_bias(model: ModelProto) -> int:
+    """Give the bias after an integer ``MatMul`` the accumulator's own scale, without which it is added in float.
+
+    Each value moves by at most half of input scale x weight scale, which is what the runtime does to every convolution.
+    """
+    graph = _Graph(model)
+    done = 0
+    for node in graph.nodes("MatMul"):
+        total = graph.only_reader(node.output[0])
+        inner, weight = graph.producer.get(node.input[0]), graph.producer.get(node.input[1])
+        if total is None or total.op_type != "Add" or not (_dequantizes(inner) and _dequantizes(weight)):
+            continue
+        assert inner is not None
+        assert weight is not None
+        position = 1 if total.input[0] == node.output[0] else 0
+        bias, steps = graph.values(total.input[position]), (graph.values(inner.input[1]), graph.values(weight.input[1]))
+        if bias is not None and bias.ndim == 1 and weight.input[0] in graph.initializers:
+            done += _store_bias(graph, total, position, bias, steps)
+    graph.forget_unread()
+    return done
+
+
+def _store_bias(graph: "_Graph", total: NodeProto, position: int, bias: Array, steps: tuple[Array | None, ...]) -> bool:
+    first, second = steps
+    if first is None or second is None:
+        return False
+    scale = np.broadcast_to(first.astype(np.float32) * second.astype(np.float32), bias.shape).copy()
+    values = np.round(bias.astype(np.float64) / scale)
+    if np.abs(values).max(initial=0) >= 2**31:
+        return False
+    stem = f"{total.output[0]}_bias"
+    inputs = [graph.constant(f"{stem}_stored", values.astype(np.int32)), graph.constant(f"{stem}_scale", scale)]
+    graph.before(total, helper.make_node("DequantizeLinear", inputs, [stem], axis=0))
+    total.input[position] = stem
+    return True
+
+
+def _dequantizes(node: NodeProto | None) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"
 
 
 def mean_to_global_pool(model: ModelProto) -> int:
@@ -24,7 +109,7 @@ def mean_to_global_pool(model: ModelProto) -> int:
     for node in graph.nodes("ReduceMean"):
         axes = graph.values(node.input[1]) if len(node.input) > 1 else np.array(_ints(node, "axes"))
         spatial = axes is not None and sorted(axes.tolist()) in ([2, 3], [-2, -1])
-        if spatial and _int(node, "keepdims", 1) == 1 and graph.dequantized(node.input[0]):
+        if spatial and _int(node, "keepdims", 1) == 1 and _dequantizes(graph.producer.get(node.input[0])):
             node.op_type = "GlobalAveragePool"
             del node.attribute[:]
             del node.input[1:]
@@ -85,15 +170,11 @@ class _Graph:
     def nodes(self, kind: str) -> list[NodeProto]:
         return [node for node in self.graph.node if node.op_type == kind]
 
-    def dequantized(self, name: str) -> bool:
-        node = self.producer.get(name)
-        return node is not None and node.op_type == "DequantizeLinear"
-
     def only_reader(self, name: str) -> NodeProto | None:
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
-    def values(self, name: str) -> NDArray[np.generic] | None:
+    def values(self, name: str) -> Array | None:
         """The values of an initializer or a Constant node, None for anything computed."""
         if name in self.initializers:
             return numpy_helper.to_array(self.initializers[name])
@@ -102,9 +183,12 @@ class _Graph:
             return None
         return numpy_helper.to_array(node.attribute[0].t)
 
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+    def constant(self, name: str, value: Array) -> str:
         self.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
+
+    def before(self, node: NodeProto, new: NodeProto) -> None:
+        self.graph.node.insert(list(self.graph.node).index(node), new)
 
     def replace(self, old: NodeProto, new: list[NodeProto]) -> None:
         position = list(self.graph.node).index(old)

@@ -26,6 +26,7 @@ __all__ = [
     "channel_axis",
     "clips_at_zero",
     "is_call",
+    "is_depthwise",
     "module_path",
     "output_nodes",
     "single_user",
@@ -108,6 +109,11 @@ def channel_axis(node: Node) -> int | None:
         return 0
     groups = node.args[6] if len(node.args) > 6 else 1
     return 1 if groups == 1 else None
+
+
+def is_depthwise(node: Node) -> bool:
+    """True for a convolution that filters every channel for itself."""
+    return is_call(node, CONV) and len(node.args) > 6 and node.args[6] != 1 and node.args[6] == node.meta["val"].shape[1]
 
 
 def module_path(node: Node) -> str:

@@ -117,9 +117,7 @@ def _triple(value: Any, where: str) -> tuple[float, float, float]:
             " keeps them under another name and has mean = (0, 0, 0), std = (1, 1, 1)."
         )
     if len(value) != 3:
-        raise UserError(
-            f"{where}: {len(value)} numbers; one each for red, green and blue is needed, for images in 0..1."
-        )
+        raise UserError(f"{where} is {list(value)}; three numbers for images in 0..1 are needed: red, green, blue.")
     red, green, blue = (float(number) for number in value)
     return red, green, blue
 

@@ -26,6 +26,7 @@ class Rules:
         movement: Calls that pass integers through.
         needs_output: Layers that run in integers only if their output is quantized too.
         shared_cat: Whether the inputs of a concatenation must share a range.
+        fed_depthwise: Whether a depthwise convolution gains only if an integer kernel feeds it.
         split_gates: Whether hardswish and silu run in integers only as gate and product.
     """
 
@@ -35,6 +36,7 @@ class Rules:
     movement: Targets
     needs_output: Targets
     shared_cat: bool
+    fed_depthwise: bool
     split_gates: bool
 
 
@@ -52,6 +54,7 @@ RULES = {
         movement=patterns.MOVEMENT | patterns.RESIZE,
         needs_output=patterns.CONV,
         shared_cat=False,
+        fed_depthwise=False,
         split_gates=True,
     ),
     "openvino": Rules(
@@ -61,6 +64,7 @@ RULES = {
         movement=frozenset({aten.max_pool2d.default}) | patterns.RESIZE,
         needs_output=frozenset(),
         shared_cat=True,
+        fed_depthwise=True,
         split_gates=False,
     ),
 }
@@ -87,9 +91,18 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
     reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
     """
     layers = [n for n in patterns.calls(graph, rules.layers) if not excluded(n)]
-    tails = {_tail(layer, rules): layer for layer in layers}
-    joins = _joins(graph, rules, layers, tails, excluded)
+    while True:
+        tails = {_tail(layer, rules): layer for layer in layers}
+        joins = _joins(graph, rules, layers, tails, excluded)
+        kept = [n for n in layers if not rules.fed_depthwise or _fed(n, tails.keys() | joins, rules)]
+        if kept == layers:
+            break
+        layers = kept
     return _Placer(rules, layers, tails, joins, graph).placement()
+
+
+def _fed(layer: Node, producers: set[Node], rules: Rules) -> bool:
+    return not patterns.is_depthwise(layer) or _comes_from(tensor_inputs(layer)[0], producers, rules)
 
 
 def _tail(layer: Node, rules: Rules) -> Node:

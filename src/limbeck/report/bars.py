@@ -52,7 +52,7 @@ def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[
             if width >= 600 and not np.isnan(value):
                 axes.text(value + 0.6, at, f"{value:.0f}", va="center", fontsize=8.5, color=MUTED)
     counted = len(frequency) == len(names)
-    labels = [shorten(names[i]) + (f" \N{MIDDLE DOT} {frequency[i]:.1%}" if counted else "") for i in order]
+    labels = [shorten(names[i]) + (f" \N{MIDDLE DOT} {frequency[i]:.1f}%" if counted else "") for i in order]
     axes.set_yticks(range(len(order)), labels, color=INK)
     axes.set(xlim=(0, 102), ylim=(len(order) - 0.4, -0.6), xlabel="IoU, points")
     columns = len(scores) if width >= 600 else 2

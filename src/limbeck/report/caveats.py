@@ -10,10 +10,10 @@ from limbeck.report.rows import (
     deployable,
     file_name,
     latency,
-    milliseconds,
     number,
     points,
     runtime_name,
+    short,
     sound,
     text,
     words,
@@ -32,6 +32,7 @@ def caveats(pick: Row, rows: list[Row], score: str) -> tuple[str, ...]:
         _needs_bf16(pick),
         _coverage(pick),
         _training(pick, rows, score),
+        _longer(rows, score),
         _distillation(rows, score),
         _noise(pick),
     )
@@ -49,7 +50,7 @@ def _no_truth(rows: list[Row], score: str) -> str:
         return ""
     if top(rows, "agreement") is None:
         return "Nothing was evaluated: check the predictions before shipping."
-    stands = "There were no truth masks: agreement with the FP32 network stands in for mIoU"
+    stands = "There were no truth masks: agreement with the FP32 student stands in for mIoU"
     return f"{stands}. It says how much a file changes, not how much is right."
 
 
@@ -74,7 +75,7 @@ def _against_int8(pick: Row, rows: list[Row], score: str) -> str:
     quickest, own = _quickest(near), latency(pick)
     if quickest is None or own is None:
         return ""
-    return f"INT8 keeps the score but is not faster here: {_at(quickest)}, the chosen file {milliseconds(own)} ms."
+    return f"INT8 keeps the score but is not faster here: {_at(quickest)}, the chosen file {short(own)} ms."
 
 
 def _lossy(row: Row, rows: list[Row], score: str) -> str:
@@ -91,7 +92,7 @@ def _quickest(rows: list[Row]) -> Row | None:
 
 
 def _at(row: Row) -> str:
-    took = f" takes {milliseconds(latency(row))} ms" if latency(row) is not None else ""
+    took = f" takes {short(latency(row))} ms" if latency(row) is not None else ""
     return f"{file_name(row) or words(row)} in {runtime_name(row)}{took}"
 
 
@@ -103,7 +104,7 @@ def _against_bf16(pick: Row, rows: list[Row], score: str) -> str:
         return ""
     kept = number(lowered, score)
     scored = f" with {points(kept)} {POINTS[score]}" if kept is not None else ""
-    pair = f"{milliseconds(other)} against {milliseconds(own)} ms"
+    pair = f"{short(other)} against {short(own)} ms"
     return f"The FP32 file in {runtime_name(lowered)} is nearly as fast ({pair}){scored} and needs no quantization."
 
 
@@ -133,6 +134,14 @@ def _training(pick: Row, rows: list[Row], score: str) -> str:
     return f"Quantization-aware training (QAT) scores {amount} than quantization without training (PTQ)."
 
 
+def _longer(rows: list[Row], score: str) -> str:
+    """What training on in FP32, for as long as QAT took, would have brought."""
+    control = _fp32_score(rows, "student-longer", score)
+    if control is None or score == "agreement":
+        return ""
+    return f"Trained on in FP32 for as long as QAT, the student reaches {points(control)} {POINTS[score]}."
+
+
 def _distillation(rows: list[Row], score: str) -> str:
     """What the teacher brought over training the same student without it."""
     alone, taught = _fp32_score(rows, "student-baseline", score), _fp32_score(rows, "student", score)
@@ -153,4 +162,4 @@ def _noise(pick: Row) -> str:
     typical, slow = latency(pick), latency(pick, "p95")
     if not typical or slow is None or slow < 1.5 * typical:
         return ""
-    return f"Timing was unsteady: one inference in twenty took more than {milliseconds(slow)} ms."
+    return f"Timing was unsteady: one inference in twenty took more than {short(slow)} ms."

@@ -2,7 +2,7 @@
 
 import math
 
-from limbeck.report.rows import Row, latency, number, sound
+from limbeck.report.rows import Row, deployable, latency, number, sound
 
 __all__ = ["SAME_SPEED", "TOLERANCE", "choose", "loss", "reference", "top"]
 
@@ -13,11 +13,15 @@ SAME_SPEED = 1.03  # medians closer than this are one speed: the better score de
 
 
 def top(rows: list[Row], score: str) -> float | None:
-    """The best score of any student that really ran, PyTorch included; None when none is known."""
-    students = [row for row in rows if sound(row) and str(row.get("model") or "").startswith("student")]
-    if score == "agreement":  # every network agrees with itself: only the student's own files compare
-        students = [row for row in students if row.get("model") == "student" and row.get("runtime") != "eager"]
-    return max((value for row in students if (value := number(row, score)) is not None), default=None)
+    """The best score of the networks that one could ship, PyTorch included; None when none is known.
+
+    A control that was never exported sets no mark, nor does agreement but that of the exported student.
+    """
+    shippable = {row.get("model") for row in rows if deployable(row)}
+    real = [row for row in rows if sound(row) and row.get("model") in shippable]
+    if score == "agreement":
+        real = [row for row in real if row.get("model") == "student" and row.get("runtime") != "eager"]
+    return max((value for row in real if (value := number(row, score)) is not None), default=None)
 
 
 def loss(row: Row, rows: list[Row], score: str) -> float:

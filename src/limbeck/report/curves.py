@@ -36,6 +36,8 @@ def stages(steps: list[Line], checks: list[Line]) -> list[str]:
 
 def title(stage: str) -> str:
     """The stage in words."""
+    if stage.startswith("qat-"):
+        return f"QAT, {stage.removeprefix('qat-')}"
     return STAGES[stage][0] if stage in STAGES else stage
 
 
@@ -55,7 +57,7 @@ def score_range(checks: list[Line], score: str) -> tuple[float, float] | None:
 
 def paint(width: int, stage: str, steps: list[Line], checks: list[Line], score: str, span: Any) -> Figure:
     """Loss above, score below, over steps; ``steps`` and ``checks`` are the stage's own lines."""
-    colour = STAGES[stage][1] if stage in STAGES else "student"
+    colour = "int8" if stage.startswith("qat-") else STAGES[stage][1] if stage in STAGES else "student"
     scored = [line for line in checks if number(line, score) is not None]
     figure = blank(width, 380 if scored and steps else 220)
     panels = figure.subplots(2 if scored and steps else 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -108,7 +110,7 @@ def _scores(axes: Axes, checks: list[Line], score: str, colour: str, span: Any) 
     axes.scatter(x[best], y[best], s=64, color=colour, edgecolors=PAPER, linewidths=1.4, zorder=4, clip_on=False)
     where = [line for line in checks if number(line, "step") == x[best]]
     epoch = number(where[0], "epoch") if where else None
-    words = f"best {y[best]:.1f}" + ("" if epoch is None else f", epoch {epoch:g}")
+    words = f"best {y[best]:.1f}" + ("" if epoch is None else f", epoch {epoch:.3g}")
     left = x[best] > (x[0] + x[-1]) / 2
     style: dict[str, Any] = {
         "textcoords": "offset points",

@@ -19,7 +19,7 @@ class Folder:
 
     ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``unread`` the number of lines
     that are no JSON; ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of
-    pixels of each class, 0-1, or empty.
+    pixels of each class in points, or empty; ``evaluation`` is the folder of the evaluation.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class Folder:
     frequency: list[float]
     evaluated: dict[str, Json]
     samples: list[Json]
+    evaluation: Path
     parity: list[Json]
 
 
@@ -44,7 +45,11 @@ def read(path: Path) -> Folder:
     Raises:
         limbeck.record.UserError: If the folder does not exist, or one of its JSON files is not JSON.
     """
-    summary, scores = _mapping(path / "summary.json"), _result(path / "evaluate" / "record.json")
+    summary = _mapping(path / "summary.json")
+    rows = _mappings(summary.get("rows"))
+    evaluation = path / _evaluation(rows)
+    scores = _result(evaluation / "record.json")
+    scored = _mappings(scores.get("rows"))
     environment = _mapping(path / "environment.json") or summary.get("environment") or {}
     lines, unread = _lines(path / "metrics.jsonl")
     recipe = path / "recipe.yaml"
@@ -52,16 +57,17 @@ def read(path: Path) -> Folder:
         path=path,
         name=str(summary.get("name") or path.resolve().name),
         environment=environment,
-        rows=_mappings(summary.get("rows")),
+        rows=rows,
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         steps=[line for line in lines if "loss" in line],
         checks=[line for line in lines if "best" in line],
         unread=unread,
         classes=[str(name) for name in scores.get("classes") or []],
         palette=[_colour(colour) for colour in scores.get("palette") or []],
-        frequency=[float(share) for share in scores.get("frequency") or []],
-        evaluated={identity(row): row for row in _mappings(scores.get("rows"))},
+        frequency=next((_frequency(row) for row in scored if row.get("frequency")), []),
+        evaluated={identity(row): row for row in scored},
         samples=_mappings(scores.get("samples")),
+        evaluation=evaluation,
         parity=_mappings(_result(path / "export" / "record.json").get("parity")),
     )
 
@@ -72,6 +78,16 @@ def inside(folder: Path, name: object) -> Path | None:
         return None
     path = (folder / name).resolve()
     return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
+
+
+def _evaluation(rows: list[Row]) -> str:
+    """Folder of the split that the rows were scored on."""
+    split = next((str(row["split"]) for row in rows if row.get("split")), "validation")
+    return "evaluate" if split == "validation" else f"evaluate-{split}"
+
+
+def _frequency(row: Row) -> list[float]:
+    return [float(share or 0.0) for share in row["frequency"]]
 
 
 def _mapping(path: Path) -> Json:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from limbeck.report.folder import Folder
 from limbeck.report.markup import Markup, join, raw, tag
-from limbeck.report.rows import Row, file_name, latency, milliseconds, number, points, role, runtime_name, text, words
+from limbeck.report.rows import Row, file_name, latency, number, points, role, runtime_name, short, text, words
 from limbeck.report.verdict import Verdict, ratio, times
 
 __all__ = ["header", "numbers", "verdict_card"]
@@ -57,15 +57,19 @@ def _measures(score: str) -> list[_Measure]:
     def size(own: float, other: float) -> str:
         return ratio(times(own, other), "smaller", "larger", "equally large")
 
+    def own_score(row: Row) -> float | None:
+        # Agreement is with the FP32 student: another network's says nothing of its quality.
+        return None if score == "agreement" and row.get("model") != "student" else number(row, score)
+
     def difference(own: float, other: float) -> str:
         return "" if score == "agreement" else f"{'+' if own >= other else ''}{text(own - other)}"
 
     names = {"miou": "mIoU", "accuracy": "Accuracy", "agreement": "Agreement with FP32"}
     return [
-        _Measure(names[score], "points", lambda row: number(row, score), points, difference),
-        _Measure("Latency", "ms", latency, milliseconds, speed),
-        _Measure("File", "MB", lambda row: number(row, "file_mb"), text, size),
-        _Measure("Image to mask", "ms", lambda row: number(row, "end_to_end_ms"), milliseconds, speed),
+        _Measure(names[score], "points", own_score, points, difference),
+        _Measure("Latency", "ms", latency, short, speed),
+        _Measure("File", "MB", lambda row: number(row, "file_mb"), short, size),
+        _Measure("Image to mask", "ms", lambda row: number(row, "end_to_end_ms"), short, speed),
     ]
 
 

@@ -79,7 +79,7 @@ def _weight(sample: Sample) -> int:
 
 
 def _sample(folder: Folder, listed: Json, ids: dict[str, str], width: int, quality: int) -> Iterator[Sample]:
-    photo = _open(inside(folder.path / "evaluate", listed.get("image")))
+    photo = _open(inside(folder.evaluation, listed.get("image")))
     if photo is None:
         return
     masks = dict(_masks(folder, listed, ids))
@@ -96,7 +96,7 @@ def _masks(folder: Folder, listed: Json, ids: dict[str, str]) -> Iterator[tuple[
     files = listed.get("masks") if isinstance(listed.get("masks"), dict) else {}
     wanted = {"truth": listed.get("truth")} | {role: (files or {}).get(name) for role, name in ids.items()}
     for role, file in wanted.items():
-        image = _open(inside(folder.path / "evaluate", file))
+        image = _open(inside(folder.evaluation, file))
         if image is not None and image.mode in ("P", "L"):
             yield role, np.asarray(image, dtype=np.uint8)
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank
-from limbeck.report.rows import RUNTIMES, SCORES, Row, latency, number, role, runtime_name, sound
+from limbeck.report.rows import RUNTIMES, SCORES, Row, deployable, latency, number, role, runtime_name, sound
 
 __all__ = ["frontier", "overlap", "paint", "points"]
 
@@ -23,9 +23,9 @@ GAPS = (5.0, 14.0, 26.0, 40.0, 60.0)  # pixels between a point and its name, the
 
 
 def points(rows: list[Row], score: str) -> list[Row]:
-    """The rows that have both coordinates and whose speed is real; a network's agreement with itself is no point."""
+    """The rows that have both coordinates and whose speed is real; agreement places exported students only."""
     real = [row for row in rows if sound(row) and latency(row) and number(row, score) is not None]
-    return real if score != "agreement" else [row for row in real if row.get("runtime") != "eager"]
+    return real if score != "agreement" else [row for row in real if deployable(row) and row.get("model") == "student"]
 
 
 def frontier(rows: list[Row], score: str) -> list[Row]:

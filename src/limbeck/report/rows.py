@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = [
     "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_value", "deployable", "file_name", "identity", "latency",
-    "leading", "milliseconds", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
+    "leading", "short", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
     "score_name", "sound", "text", "words",
 ]  # fmt: skip
 
@@ -55,11 +55,12 @@ def points(value: float | None) -> str:
     return text(99.9 if value is not None and 99.9 < value < 100 else value)
 
 
-def milliseconds(value: float | None) -> str:
-    """Milliseconds with three significant digits; a dash when unknown."""
+def short(value: float | None) -> str:
+    """A measured amount with about three significant digits; a dash when unknown."""
     if value is None:
         return UNKNOWN
-    return text(value, 0 if value >= 100 else 1 if value >= 10 else 2)
+    digits = next((digits for above, digits in ((100, 0), (10, 1), (0.1, 2)) if value >= above), 4)
+    return text(value, digits)
 
 
 def identity(row: Row) -> str:
@@ -145,7 +146,7 @@ def role(row: Row) -> str:
         return "teacher"
     if str(row.get("precision") or "").startswith("int"):
         return "int8"
-    if str(row.get("model")) != "student":
+    if str(row.get("model")) == "student-baseline":
         return "plain"
     return "bf16" if "bf16" in (row.get("precision"), row.get("inference_precision")) else "student"
 
@@ -161,7 +162,7 @@ def deployable(row: Row) -> bool:
 
 
 def score_name(rows: Iterable[Row]) -> str:
-    """The score that decides: mIoU, else accuracy, else agreement with the FP32 network."""
+    """The score that decides: mIoU, else accuracy, else agreement with the FP32 student in PyTorch."""
     rows = list(rows)
     return next((key for key in SCORES if any(number(row, key) is not None for row in rows)), "miou")
 

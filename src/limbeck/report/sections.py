@@ -69,14 +69,21 @@ def _cells(row: Row, shown: list[Column], best: list[float | None]) -> list[Mark
 def _conditions(rows: list[Row]) -> str:
     """How to read the table, and what all rows have in common."""
     said = "Scores are points, 0 to 100. Latency is the median of single runs. The best of each column is marked."
-    facts = (_shared(rows, "device", "{}"), _shared(rows, "threads", "{} threads"), _shared(rows, "input", "input {}"))
+    if any(number(row, "agreement") is not None for row in rows):
+        said += " Agreement counts the pixels that get the same class as from the FP32 student in PyTorch."
+    facts = (
+        _shared(rows, "device", "{}"),
+        _shared(rows, "threads", "{} threads"),
+        _shared(rows, "input", "input {}"),
+        _shared(rows, "split", "{} images"),
+    )
     kept = ", ".join(fact for fact in facts if fact)
     return f"{said} All rows: {kept}." if kept else said
 
 
 def _shared(rows: list[Row], key: str, form: str) -> str:
-    """The value that every row has, in words; empty where rows differ or do not tell."""
-    values = {json.dumps(row.get(key)) for row in rows}
+    """The value of all rows that tell it, in words; empty where they differ."""
+    values = {json.dumps(row[key]) for row in rows if row.get(key) is not None}
     value = json.loads(values.pop()) if len(values) == 1 else None
     if value is None:
         return ""
@@ -87,18 +94,18 @@ def parity(folder: Folder) -> Markup:
     """How far each exported file is from the network it was exported from."""
     if not folder.parity:
         return raw("")
-    titles = ("File", "Against", "Same class, % of pixels", "Largest difference of logits", "Images")
+    titles = ("File", "In", "Same class, % of pixels", "Largest difference of logits, relative", "Images")
     head = [tag("th", title, scope="col", class_="num" if at > 1 else None) for at, title in enumerate(titles)]
     body = [tag("tr", *_parity(row)) for row in folder.parity]
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
-    hint = "The same images through the exported file and through the network it was made from."
+    hint = "The same images through the exported file and through the network in PyTorch that it was made from."
     scroll = tag("div", table, class_="scroll", tabindex="0")
     return section("parity", "Exported files against their networks", hint, scroll)
 
 
 def _parity(row: Row) -> list[Markup]:
     largest = number(row, "largest_difference")
-    file, against = file_name(row) or text(None), str(row.get("against") or text(None))
+    file, against = file_name(row) or text(None), runtime_name({"runtime": row.get("against")})
     difference = text(None) if largest is None else f"{largest:.2g}"
     numbers = (agreement(number(row, "argmax_agreement")), difference, text(number(row, "images"), 0))
     names = [tag("th", tag("code", file), scope="row"), tag("td", against)]

@@ -11,12 +11,13 @@ from rich.table import Table
 from limbeck.report.rows import (
     Row,
     best_value,
+    identity,
     latency,
-    milliseconds,
     model_name,
     number,
     precision_name,
     runtime_name,
+    short,
     sound,
     text,
 )
@@ -68,29 +69,30 @@ def _percent(value: float | None) -> str:
 
 
 def _against_fp32(row: Row) -> float | None:
-    # A network agrees with itself: 100 would only hide the number that matters.
-    return None if row.get("runtime") == "eager" and row.get("precision") == "fp32" else number(row, "agreement")
+    # The reference agrees with itself: 100 would only hide the numbers that matter.
+    return None if identity(row) == "student.fp32.eager" else number(row, "agreement")
 
 
 BRIEF = (
     Column("mIoU", _of("miou"), _two, higher_is_better=True),
     Column("Accuracy", _of("accuracy"), _two, higher_is_better=True),
-    Column("Latency ms", latency, milliseconds, higher_is_better=False),
-    Column("p95 ms", lambda row: latency(row, "p95"), milliseconds, higher_is_better=False),
-    Column("File MB", _of("file_mb"), _two, higher_is_better=False),
+    Column("Latency ms", latency, short, higher_is_better=False),
+    Column("p95 ms", lambda row: latency(row, "p95"), short, higher_is_better=False),
+    Column("File MB", _of("file_mb"), short, higher_is_better=False),
     Column("Agreement", _against_fp32, agreement),
     Column("Pixel acc.", _of("pixel_accuracy"), higher_is_better=True),
-    Column("Params M", _of("params_m"), _two),
+    Column("Params M", _of("params_m"), short),
 )
 FULL = (
     *BRIEF,
-    Column("GMACs", _of("macs_g"), _two),
-    Column("End to end ms", _of("end_to_end_ms"), milliseconds, higher_is_better=False),
+    Column("GMACs", _of("macs_g"), short),
+    Column("End to end ms", _of("end_to_end_ms"), short, higher_is_better=False),
     Column("Images/s", _of("throughput_ips"), higher_is_better=True),
     Column("RAM MB", _of("peak_rss_mb"), _whole, higher_is_better=False),
     Column("GPU MB", _of("peak_gpu_mb"), _whole, higher_is_better=False),
     Column("In INT8", _of("int8_coverage"), _percent),
 )
+CONSOLE = frozenset({"mIoU", "Accuracy", "Latency ms", "File MB", "Agreement"})
 SCORES = (
     Column("Mean acc.", _of("mean_accuracy"), _two, higher_is_better=True),
     Column("Mean Dice", _of("mean_dice"), _two, higher_is_better=True),
@@ -142,19 +144,24 @@ def _plain(words: str) -> str:
 
 
 def console(rows: list[Row]) -> Table:
-    """The rows as a table for the terminal, best values green; failed and simulated rows dimmed."""
-    shown = known(BRIEF, rows)
-    table = Table(box=None, header_style="bold", pad_edge=False, caption=None if rows else NOTHING)
-    for title in ("Model", "Precision", "Runtime"):
-        table.add_column(title, no_wrap=True)
+    """The rows as a table for 80 columns of a terminal: best values green, failed rows dimmed and explained below."""
+    shown = [column for column in known(BRIEF, rows) if column.title in CONSOLE]
+    told = [f"{_network(row)} in {runtime_name(row)}: {note(row)}" for row in rows if not sound(row)]
+    caption = escape("\n".join(told) if rows else NOTHING)
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, caption=caption, caption_style="yellow", caption_justify="left"
+    )
+    for title in ("Model", "Runtime"):
+        table.add_column(title)
     for column in shown:
         table.add_column(column.title, justify="right", no_wrap=True)
-    noted = any(note(row) for row in rows)
-    if noted:
-        table.add_column("Note", style="yellow")
     best = [column.best(rows) for column in shown]
     for row in rows:
         numbers = (_bold(c, row, highest, "[bold green]{}[/]") for c, highest in zip(shown, best, strict=True))
-        names = (escape(name(row)) for name in (model_name, precision_name, runtime_name))
-        table.add_row(*names, *numbers, *([escape(note(row))] * noted), style="" if sound(row) else "dim")
+        names = escape(_network(row)), escape(runtime_name(row))
+        table.add_row(*names, *numbers, style="" if sound(row) else "dim")
     return table
+
+
+def _network(row: Row) -> str:
+    return f"{model_name(row)} {precision_name(row)}"

@@ -12,11 +12,11 @@ from limbeck.report.rows import (
     deployable,
     file_name,
     latency,
-    milliseconds,
     number,
     points,
     runtime_name,
     score_name,
+    short,
     text,
     words,
 )
@@ -44,7 +44,7 @@ class Verdict:
 def verdict(rows: list[Row]) -> Verdict:
     """Choose the fastest deployable student within ``choice.TOLERANCE`` of the best student, and say why.
 
-    Scores are mIoU, else accuracy, else agreement with the FP32 network. Without latencies the smallest file is chosen;
+    Scores are mIoU, else accuracy, else agreement with the FP32 student. Without latencies the smallest file is chosen;
     without scores the fastest. With no exported student there is no pick, and the reason says what is missing.
     """
     score = score_name(rows)
@@ -100,8 +100,8 @@ def _why(pick: Row, rows: list[Row], score: str) -> str:
 
 def _measured(pick: Row) -> str:
     took, size = latency(pick), number(pick, "file_mb")
-    parts = [f"{milliseconds(took)} ms {_each(pick)}{_where(pick)}"] if took is not None else []
-    return " and ".join(parts + ([f"{text(size)} MB"] if size is not None else []))
+    parts = [f"{short(took)} ms {_each(pick)}{_where(pick)}"] if took is not None else []
+    return " and ".join(parts + ([f"{short(size)} MB"] if size is not None else []))
 
 
 def _each(pick: Row) -> str:

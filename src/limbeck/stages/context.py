@@ -132,7 +132,8 @@ class Context:
         dataset = self.dataset(self.recipe.evaluate.split)
         return Metadata(
             task=self.recipe.task.kind, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
-            palette=tuple(dataset.palette) or palette(len(dataset.classes)), recipe=digest(self.recipe.resolved()), **more,
+            palette=tuple(dataset.palette) or palette(len(dataset.classes)),
+            recipe=digest(self.recipe.resolved()), **more,
         )  # fmt: skip
 
     def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The whole state of a training, so that it goes on exactly where it stopped."""
 
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ State = dict[str, Any]
 def save(folder: Path, step: int, state: State, keep: int) -> None:
     """Write ``step-<n>.pt`` whole, then remove all but the newest ``keep``."""
     with whole(folder / f"step-{step:08d}.pt") as part:
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{error}; is the disk full?") from error
     prune(folder, keep)
 
 
@@ -42,7 +46,7 @@ def load(path: Path) -> State:
     """
     try:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path}: this checkpoint is damaged ({error}); remove it to go on from the one before."
         ) from error

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.optim import Optimizer
 
 from limbeck import show
 from limbeck.data.sampler import Batches
 from limbeck.data.views import Views, load
+from limbeck.data.weights import save_weights
 from limbeck.recipe import Train
-from limbeck.record import UserError, whole
+from limbeck.record import UserError
 from limbeck.train import checkpoint, log
 from limbeck.train.fit import Tick, fit
 from limbeck.train.objective import Objective
@@ -202,13 +203,8 @@ def _validated(objective: Objective, ema: Ema | None, validate: Validate, share:
 
 
 def _keep_best(plan: Plan, objective: Objective, ema: Ema | None) -> None:
-    with ema.swapped(objective.student) if ema else nullcontext(), whole(plan.folder / BEST) as part:
-        save_file({name: value.detach().cpu().contiguous() for name, value in _tensors(objective).items()}, part)
-
-
-def _tensors(objective: Objective) -> dict[str, torch.Tensor]:
-    """The student's state; tensors that share memory are told apart."""
-    return {name: value.clone() for name, value in objective.student.state_dict().items()}
+    with ema.swapped(objective.student) if ema else nullcontext():
+        save_weights(objective.student, plan.folder / BEST, {})
 
 
 def _take_best(plan: Plan, objective: Objective, ema: Ema | None, validate: Validate | None) -> None:

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from limbeck.data.sample import VOID, Sample
+from limbeck.data.stats import cache_folder, class_pixels
+from limbeck.record import UserError
+
+
+def test_pixels_are_counted_without_void(samples):
+    dataset = samples(5)
+    expected = np.zeros(4, np.int64)
+    for index in range(5):
+        for label in range(4):
+            expected[label] += (dataset[index].target == label).sum()
+    counted = class_pixels(dataset)
+    assert counted.dtype == np.int64
+    assert counted.tolist() == expected.tolist()
+    assert counted.sum() == 5 * (16 - 2) * 24
+
+
+def test_images_without_truth_count_nothing(samples):
+    assert class_pixels(samples(3, labelled=False)).tolist() == [0, 0, 0, 0]
+
+
+def test_the_second_time_nothing_is_read(samples):
+    class Once(samples):
+        reads = 0
+
+        def __getitem__(self, index):
+            Once.reads += 1
+            return super().__getitem__(index)
+
+    first = class_pixels(Once(6))
+    assert Once.reads == 6
+    assert np.array_equal(class_pixels(Once(6)), first)
+    assert Once.reads == 6
+    class_pixels(Once(7))
+    assert Once.reads == 13
+
+
+def test_progress_counts_to_the_end(samples):
+    seen = []
+    class_pixels(samples(4), lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_broken_sample_stops_the_pass_and_leaves_no_record(samples):
+    class Broken(samples):
+        def __getitem__(self, index):
+            if index == 2:
+                raise UserError("tiny-2: broken")
+            return super().__getitem__(index)
+
+    with pytest.raises(UserError, match="tiny-2"):
+        class_pixels(Broken(4))
+    assert not list(cache_folder().rglob("*.json"))
+
+
+def test_ids_beyond_the_classes_do_not_grow_the_answer(samples):
+    class Odd(samples):
+        def __getitem__(self, index):
+            return Sample(np.zeros((1, 3, 3), np.uint8), np.asarray([[0, 9, VOID]]), "odd")
+
+    assert class_pixels(Odd(1)).tolist() == [1, 0, 0, 0]
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("LIMBECK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "limbeck"
