@@ -65,7 +65,10 @@ def parse(text: str, file: str) -> tuple[dict[str, Any], dict[Keys, int]]:
     if not isinstance(node, MappingNode):
         raise UserError(f"{file}: a recipe is a mapping such as 'name: my-run'; found {type(node).__name__}.")
     lines: dict[Keys, int] = {}
-    return _value(yaml, node, (), lines, file), lines
+    try:
+        return _value(yaml, node, (), lines, file), lines
+    except RecursionError:
+        raise UserError(f"{file}: an alias (*) stands inside its own anchor (&), which would never end.") from None
 
 
 def _value(yaml: YAML, node: Node, keys: Keys, lines: dict[Keys, int], file: str) -> Any:
@@ -80,7 +83,10 @@ def _value(yaml: YAML, node: Node, keys: Keys, lines: dict[Keys, int], file: str
             lines[(*keys, index)] = item.start_mark.line + 1
         return [_value(yaml, item, (*keys, i), lines, file) for i, item in enumerate(node.value)]
     assert isinstance(node, ScalarNode)
-    return yaml.constructor.construct_object(node)
+    try:
+        return yaml.constructor.construct_object(node)
+    except ValueError as error:
+        raise UserError(f"{file}:{node.start_mark.line + 1}: {error}.") from error
 
 
 def _mapping(yaml: YAML, node: MappingNode, keys: Keys, lines: dict[Keys, int], file: str) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def override(value: dict[str, Any], assignment: str) -> Keys:
     if not equals or not dotted:
         raise UserError(f"{assignment!r}: an override looks like train.optimizer.lr=3e-4.")
     new = parse(f"value: {text or 'null'}", f"override {dotted}")[0]["value"]
-    keys: Keys = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+    keys: Keys = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
     inner: Any = value
     for position, key in enumerate(keys[:-1]):
         inner = _step_into(inner, key, ".".join(str(k) for k in keys[: position + 1]), assignment)

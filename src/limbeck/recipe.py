@@ -255,7 +255,7 @@ class Recipe(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     task: Task = Task()
     data: Data
     teacher: Model | None = None
@@ -293,6 +293,8 @@ class Recipe(Section):
             raise ValueError("distil needs a teacher")
         if self.train is None and self.student.weights is None:
             raise ValueError("the student has neither weights nor a train section: nothing to work with")
+        if self.student.train is not None or self.student.min_metric is not None:
+            raise ValueError("train and min_metric inside student would do nothing; it learns by the recipe's train")
         if self.train is None and self.distil:
             raise ValueError("distil needs a train section")
         if self.teacher and self.teacher.weights is None and self.teacher.train is None:

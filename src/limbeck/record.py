@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         if beside.is_dir():
             shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
+        elif beside.exists():
+            beside.unlink()
 
 
 def _readable(path: Path) -> None:
@@ -65,16 +67,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN is written as null."""
-    write_text(path, json.dumps(_without_nan(value), indent=1, ensure_ascii=False) + "\n")
+    """Write ``value`` as indented JSON, whole or not at all; NaN and infinity are written as null."""
+    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
-def _without_nan(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

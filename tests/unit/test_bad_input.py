@@ -29,6 +29,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path / "nowhere"))
     for split, count in (("training", 4), ("validation", 2)):
         for kind in ("images", "annotations"):
             (tmp_path / "data" / kind / split).mkdir(parents=True)

@@ -67,7 +67,7 @@ class Evil:
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     Evil.target = tmp_path / "made"
     torch.save({"step": Evil()}, tmp_path / "step-00000001.pt")
-    (tmp_path / "step-00000002.pt").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "step-00000002.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     for path in sorted(tmp_path.glob("*.pt")):
         with pytest.raises(UserError):
             checkpoint.load(path)

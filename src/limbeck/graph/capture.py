@@ -32,9 +32,9 @@ _RANDOM = ("bernoulli", "rand", "normal", "uniform", "exponential", "multinomial
 def capture(model: nn.Module, example: Tensor) -> GraphModule:
     """Export a copy of ``model`` as it runs in evaluation, with a dynamic batch; ``model`` itself stays as it is.
 
-    Exporting the evaluation form leaves out what only training knows (auxiliary heads, stochastic depth); batch norm and
-    dropout stay in the graph as nodes whose mode :func:`limbeck.graph.modes.set_mode` switches. Non-strict export is used
-    because it runs the model's own Python, so it takes every model that runs, and the patterns need no more than it keeps.
+    Exporting the evaluation form leaves out what only training knows (auxiliary heads, DropPath, stochastic depth);
+    batch norm and dropout stay as nodes whose mode :func:`limbeck.graph.modes.set_mode` switches. Export is non-strict:
+    it runs the model's own Python, so it takes whatever runs, and the patterns need no more than it keeps.
 
     Args:
         model: Maps one image batch to one tensor.
@@ -44,10 +44,14 @@ def capture(model: nn.Module, example: Tensor) -> GraphModule:
         UserError: If the model does not return one tensor, fixes the batch, cannot be exported or draws random numbers.
     """
     if example.shape[0] < 2:
-        raise UserError(f"capture: the example holds {example.shape[0]} image; give at least 2, so that batch stays dynamic.")
+        raise UserError(
+            f"capture: the example holds {example.shape[0]} image; give at least 2, so that batch stays dynamic."
+        )
     eager = copy.deepcopy(model).eval()
     try:
-        program = torch.export.export(eager, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False)
+        program = torch.export.export(
+            eager, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
+        )
     except Exception as error:
         raise UserError(f"capture: torch.export cannot export {type(model).__name__}: {error}") from error
     graph = program.module()
@@ -62,21 +66,24 @@ def _one_tensor(graph: GraphModule, model: nn.Module) -> None:
     returned = graph.graph.output_node().args[0]
     leaves = list(returned) if isinstance(returned, list | tuple) else [returned]
     if len(leaves) != 1 or not isinstance(leaves[0], Node):
-        raise UserError(f"capture: {type(model).__name__} returns {len(leaves)} values; wrap it so that it returns one tensor.")
+        raise UserError(
+            f"capture: {type(model).__name__} returns {len(leaves)} values; wrap it so that it returns one tensor."
+        )
 
 
 def functional(graph: GraphModule) -> None:
-    """Replace in-place activations and sums by their pure forms, so that a fake-quantizer may stand between any two nodes.
+    """Replace in-place activations and sums by their pure forms, so that a range may stand between any two nodes.
 
-    Readers that come after an in-place call see its result, as they did before. Calls on views are left alone: there the
-    write may be seen through another name. Unused nodes are removed.
+    Readers that come after an in-place call see its result, as they did before. Calls on views are left alone: there
+    the write may be seen through another name. Unused nodes are removed.
     """
     order = {node: position for position, node in enumerate(graph.graph.nodes)}
     for node in list(graph.graph.nodes):
         written = node.args[0] if node.op == "call_function" and node.target in _IN_PLACE else None
         if not isinstance(written, Node) or is_call(written, _VIEWS) or any(is_call(u, _VIEWS) for u in written.users):
             continue
-        written.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: order[user] > order[node])
+        for reader in [user for user in written.users if order[user] > order[node]]:
+            reader.replace_input_with(written, node)
         node.target = _IN_PLACE[node.target]
     graph.graph.eliminate_dead_code()
     graph.recompile()
@@ -92,6 +99,6 @@ def refuse_random(graph: GraphModule) -> None:
         name = str(node.target)
         if node.op == "call_function" and name.startswith("aten.") and any(word in name for word in _RANDOM):
             raise UserError(
-                f"capture: module {module_path(node) or '(the model itself)'!r} calls {name} in evaluation, so two runs on "
-                "one image differ; make it depend on self.training."
+                f"capture: module {module_path(node) or '(the model itself)'!r} calls {name} in evaluation, so two "
+                "runs on one image differ; make it depend on self.training."
             )

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from limbeck.graph.modes import TRAINING_FLAG
 from limbeck.record import digest
 
 __all__ = ["first_difference", "node_lines", "nodes_digest"]
@@ -25,10 +26,11 @@ def _text(node: Node, position: dict[Node, str]) -> str:
             return position[value]
         if isinstance(value, list | tuple):
             return "[" + ", ".join(text(item) for item in value) + "]"
-        # Training flags change with the mode, not with the graph.
-        return "flag" if isinstance(value, bool) else str(value)
+        return str(value)
 
-    return text(node.args) + (" " + text(sorted(node.kwargs.items())) if node.kwargs else "")
+    flag = TRAINING_FLAG.get(node.target)
+    shown = [arg for index, arg in enumerate(node.args) if index != flag]
+    return text(shown) + (" " + text(sorted(node.kwargs.items())) if node.kwargs else "")
 
 
 def nodes_digest(lines: list[str]) -> str:
@@ -44,5 +46,3 @@ def first_difference(saved: list[str], found: list[str]) -> str:
     if len(saved) != len(found):
         return f"saved {len(saved)} nodes, found {len(found)}"
     return ""
-
-

@@ -1,4 +1,4 @@
-"""What torchao's quantization-aware training needs corrected around it, and the proof that nothing is left to correct."""
+"""What torchao's quantization-aware training needs corrected around it, and the proof that nothing is left."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,9 @@ def absorb_eps(graph: GraphModule) -> None:
             done.add(str(variance.target))
             values.data.add_(eps - TORCHAO_EPS)
             if bool((values <= -TORCHAO_EPS).any()):
-                raise UserError(f"quantize: eps {eps:g} of {module_path(node)!r} is too small for batch_norm: live; use fold.")
+                raise UserError(
+                    f"quantize: eps {eps:g} of {module_path(node)!r} is too small for batch_norm: live; use fold."
+                )
         node.update_arg(EPS, TORCHAO_EPS)
         for total in scale_factor_sums(graph, node):
             total.update_arg(1, TORCHAO_EPS)
@@ -72,6 +74,6 @@ def same_as_eager(
     if not worst <= tolerance:
         raise UserError(
             f"quantize: the prepared graph differs from the float model by {worst:.2g} of its largest value "
-            f"(allowed: {tolerance:g}), so quantizing it would start from another network. Exclude the layers that differ, "
-            "or use batch_norm: fold."
+            f"(allowed: {tolerance:g}), so quantizing it would start from another network. Exclude the layers that "
+            "differ, or use batch_norm: fold."
         )

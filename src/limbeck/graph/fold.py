@@ -5,7 +5,17 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from limbeck.graph.modes import EPS, RUNNING_VAR
-from limbeck.graph.patterns import BATCH_NORM, CONV, CONV_TRANSPOSE, LINEAR, attribute, calls, channel_axis, is_call, single_user
+from limbeck.graph.patterns import (
+    BATCH_NORM,
+    CONV,
+    CONV_TRANSPOSE,
+    LINEAR,
+    attribute,
+    calls,
+    channel_axis,
+    is_call,
+    single_user,
+)
 
 __all__ = ["fold_batch_norm", "foldable"]
 
@@ -13,7 +23,11 @@ __all__ = ["fold_batch_norm", "foldable"]
 def foldable(batch_norm: Node) -> Node | None:
     """The convolution or linear layer that only feeds ``batch_norm`` and can take it up, or None."""
     layer = batch_norm.args[0]
-    if not isinstance(layer, Node) or not is_call(layer, CONV | CONV_TRANSPOSE | LINEAR) or single_user(layer) is not batch_norm:
+    if (
+        not isinstance(layer, Node)
+        or not is_call(layer, CONV | CONV_TRANSPOSE | LINEAR)
+        or single_user(layer) is not batch_norm
+    ):
         return None
     if is_call(layer, LINEAR) and len(layer.meta["val"].shape) != 2:
         return None
@@ -25,8 +39,8 @@ def foldable(batch_norm: Node) -> Node | None:
 def fold_batch_norm(graph: GraphModule) -> int:
     """Fold every batch norm that follows a layer into its weight and bias, in evaluation form; others stay.
 
-    With W' = W * g / sqrt(v + eps) and b' = (b - m) * g / sqrt(v + eps) + beta (gamma g, running mean m, running variance v)
-    the graph computes the same function. A gamma of zero is no special case.
+    With W' = W * g / sqrt(v + eps) and b' = (b - m) * g / sqrt(v + eps) + beta (gamma g, running mean m, running
+    variance v) the graph computes the same function. A gamma of zero is no special case.
 
     Returns:
         The number of batch norms folded.
@@ -48,7 +62,7 @@ def fold_batch_norm(graph: GraphModule) -> int:
 def _fold(graph: GraphModule, layer: Node, batch_norm: Node) -> None:
     weight, bias = _tensor(graph, layer.args[1]), _optional(graph, layer, 2)
     gamma, beta, mean = (_optional(graph, batch_norm, position) for position in (1, 2, 3))
-    variance, eps = _optional(graph, batch_norm, RUNNING_VAR), batch_norm.args[EPS]
+    variance, eps = _optional(graph, batch_norm, RUNNING_VAR), float(batch_norm.args[EPS])  # type: ignore[arg-type]
     assert mean is not None
     assert variance is not None
     factor = torch.rsqrt(variance + eps) * (1.0 if gamma is None else gamma)
@@ -65,7 +79,7 @@ def _set_bias(graph: GraphModule, layer: Node, value: Tensor) -> None:
     assert isinstance(weight, Node)
     path, _, _ = str(weight.target).rpartition(".")
     owner = graph.get_submodule(path)
-    setattr(owner, "bias", nn.Parameter(value.detach().clone()))
+    owner.bias = nn.Parameter(value.detach().clone())
     with graph.graph.inserting_before(layer):
         node = graph.graph.get_attr(f"{path}.bias".lstrip("."))
     node.meta = {"val": layer.meta["val"].new_empty(value.shape)}

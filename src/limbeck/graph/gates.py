@@ -1,4 +1,6 @@
-"""Activations of the form x * gate(x), taken apart where the gate and the product have integer kernels but the whole has none."""
+"""Activations of the form x * gate(x), taken apart where only gate and product have integer kernels."""
+
+from typing import Any
 
 import torch
 from torch.fx import GraphModule
@@ -8,11 +10,11 @@ from limbeck.graph.patterns import calls
 __all__ = ["split_gates"]
 
 aten = torch.ops.aten
-_GATE_OF = {aten.hardswish.default: aten.hardsigmoid.default, aten.silu.default: aten.sigmoid.default}
+_GATE_OF: dict[Any, Any] = {aten.hardswish.default: aten.hardsigmoid.default, aten.silu.default: aten.sigmoid.default}
 
 
 def split_gates(graph: GraphModule) -> int:
-    """Write hardswish as ``x * hardsigmoid(x)`` and silu as ``x * sigmoid(x)``, so that gate and product can be quantized.
+    """Write hardswish as ``x * hardsigmoid(x)`` and silu as ``x * sigmoid(x)``, so that both parts can be quantized.
 
     Returns:
         The number of activations taken apart.

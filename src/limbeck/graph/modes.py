@@ -1,17 +1,19 @@
 """Training and evaluation of an exported graph: flags on nodes, and nothing else changes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from limbeck.graph.patterns import ADD, BATCH_NORM, DROPOUT, calls, is_call
+from limbeck.graph.patterns import ADD, BATCH_NORM, DROPOUT, calls
 
-__all__ = ["BatchNorm", "holds_batch_norm", "record_batch_norm", "restore_batch_norm", "scale_factor_sums", "set_mode"]
+__all__ = ["BatchNorm", "record_batch_norm", "restore_batch_norm", "scale_factor_sums", "set_mode"]
 
 # Positions in aten.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled)
 # and aten.dropout(input, p, train).
-_RUNNING_MEAN, RUNNING_VAR, _BN_TRAINING, _MOMENTUM, EPS = 3, 4, 5, 6, 7
-_DROPOUT_TRAINING = 2
+_RUNNING_MEAN, RUNNING_VAR, _MOMENTUM, EPS = 3, 4, 6, 7
+TRAINING_FLAG: dict[Any, int] = dict.fromkeys(BATCH_NORM, 5) | dict.fromkeys(DROPOUT, 2)
+"""Position of the argument that says whether a node trains."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class BatchNorm:
 def set_mode(graph: GraphModule, train: bool, *, frozen_batch_norm: bool = False) -> None:
     """Switch batch norm, dropout and the observers of an exported graph; eps, momentum and p stay as they are.
 
-    Exported graphs refuse ``.train()`` and ``.eval()``; this takes their place. In evaluation the ranges of a graph that
-    already fake-quantizes stand still, so that validation images never leak into them.
+    Exported graphs refuse ``.train()`` and ``.eval()``; this takes their place. In evaluation the ranges of a graph
+    that already fake-quantizes stand still, so that validation images never leak into them.
 
     Args:
         graph: Changed in place.
@@ -35,9 +37,9 @@ def set_mode(graph: GraphModule, train: bool, *, frozen_batch_norm: bool = False
     """
     before = [node.args for node in graph.graph.nodes]
     for node in calls(graph.graph, BATCH_NORM):
-        node.update_arg(_BN_TRAINING, train and not frozen_batch_norm)
+        node.update_arg(TRAINING_FLAG[node.target], train and not frozen_batch_norm)
     for node in calls(graph.graph, DROPOUT):
-        node.update_arg(_DROPOUT_TRAINING, train)
+        node.update_arg(TRAINING_FLAG[node.target], train)
     if before != [node.args for node in graph.graph.nodes]:
         graph.recompile()
     for module in graph.children():
@@ -54,7 +56,7 @@ def record_batch_norm(graph: GraphModule) -> dict[str, BatchNorm]:
 
 
 def restore_batch_norm(graph: GraphModule, recorded: dict[str, BatchNorm]) -> None:
-    """Put recorded literals back: torchao's preparation writes eps 1e-5 and momentum 0.1 into every batch norm it rewrites."""
+    """Put recorded literals back: torchao's preparation writes eps 1e-5 and momentum 0.1 into what it rewrites."""
     for node in calls(graph.graph, BATCH_NORM):
         right = recorded[_mean_name(node)]
         node.update_arg(_MOMENTUM, right.momentum)
@@ -79,8 +81,3 @@ def _mean_name(batch_norm: Node) -> str:
     mean = batch_norm.args[_RUNNING_MEAN]
     assert isinstance(mean, Node)
     return str(mean.target)
-
-
-def holds_batch_norm(graph: GraphModule) -> bool:
-    """True if a batch norm is left in the graph."""
-    return any(is_call(node, BATCH_NORM) for node in graph.graph.nodes)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 __all__ = [
-    "drop_zero_points",
     "hard_sigmoid_to_add",
     "integer_bias",
     "mean_to_global_pool",
+    "own_zero_points",
     "passes_for",
     "transpose_weights",
 ]
@@ -22,26 +22,27 @@ Pass = Callable[[ModelProto], int]
 
 
 def passes_for(target: str) -> list[Pass]:
-    """The rewrites that pay on a runtime, in the order in which they run; each takes a model and returns how often it applied."""
-    both: list[Pass] = [drop_zero_points, transpose_weights]
-    return [*both, mean_to_global_pool, hard_sigmoid_to_add, integer_bias] if target == "onnxruntime" else both
+    """The rewrites that pay on a runtime, in their order; each changes a model and returns how often it applied."""
+    if target == "onnxruntime":
+        return [own_zero_points, transpose_weights, integer_bias, mean_to_global_pool, hard_sigmoid_to_add]
+    return [own_zero_points]
 
 
-def drop_zero_points(model: ModelProto) -> int:
-    """Symmetric weights need no zero point: absent means 0, and OpenVINO keeps weights in float if two of them share one."""
+def own_zero_points(model: ModelProto) -> int:
+    """Give every weight a zero point of its own: OpenVINO keeps weights in float if two of them share one."""
     graph = _Graph(model)
     done = 0
     for node in graph.nodes("DequantizeLinear"):
         zero_point = graph.values(node.input[2]) if len(node.input) > 2 else None
-        if node.input[0] in graph.initializers and zero_point is not None and not zero_point.any():
-            del node.input[2:]
+        if node.input[0] in graph.initializers and zero_point is not None:
+            node.input[2] = graph.constant(f"{node.output[0]}_zero_point", zero_point)
             done += 1
     graph.forget_unread()
     return done
 
 
 def transpose_weights(model: ModelProto) -> int:
-    """Store the weight of a linear layer the way ``MatMul`` reads it, instead of transposing it after dequantization."""
+    """Store the weight of a linear layer the way ``MatMul`` reads it, instead of transposing it in the graph."""
     graph = _Graph(model)
     done = 0
     for node in graph.nodes("Transpose"):
@@ -103,7 +104,7 @@ def _dequantizes(node: NodeProto | None) -> bool:
 
 
 def mean_to_global_pool(model: ModelProto) -> int:
-    """``ReduceMean`` over height and width of a quantized image becomes ``GlobalAveragePool``, which has an integer kernel."""
+    """``ReduceMean`` over height and width of an integer image becomes ``GlobalAveragePool``: that has a kernel."""
     graph = _Graph(model)
     done = 0
     for node in graph.nodes("ReduceMean"):
@@ -121,8 +122,8 @@ def mean_to_global_pool(model: ModelProto) -> int:
 def hard_sigmoid_to_add(model: ModelProto) -> int:
     """A ``HardSigmoid`` between integers becomes an ``Add``, whose kernel saturates where HardSigmoid clips.
 
-    ``clip(alpha x + beta, 0, 1)`` with x = s (q - z): alpha goes into the scale, beta is a quantized constant, and storing
-    the sum with scale 1/255 and zero point 0 clips it to 0..1.
+    ``clip(alpha x + beta, 0, 1)`` with x = s (q - z): alpha goes into the scale, beta is a quantized constant, and
+    storing the sum with scale 1/255 and zero point 0 clips it to 0..1.
     """
     graph = _Graph(model)
     done = 0

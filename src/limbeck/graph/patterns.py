@@ -22,9 +22,11 @@ __all__ = [
     "POOL",
     "RESIZE",
     "attribute",
+    "averages_image",
     "calls",
     "channel_axis",
     "clips_at_zero",
+    "has_stored_weight",
     "is_call",
     "is_depthwise",
     "module_path",
@@ -111,9 +113,26 @@ def channel_axis(node: Node) -> int | None:
     return 1 if groups == 1 else None
 
 
+def averages_image(node: Node) -> bool:
+    """True for an average over windows or over the whole image that keeps height and width as axes."""
+    if is_call(node, frozenset({aten.mean.dim})):
+        axes = sorted(a % 4 for a in node.args[1]) if isinstance(node.args[1], list | tuple) else []
+        return node.meta["val"].dim() == 4 and axes == [2, 3]
+    if is_call(node, frozenset({aten.adaptive_avg_pool2d.default})):
+        return all(size == 1 for size in node.meta["val"].shape[2:])
+    return is_call(node, frozenset({aten.avg_pool2d.default}))
+
+
+def has_stored_weight(node: Node) -> bool:
+    """True for a layer whose weight is a parameter, not something computed."""
+    return isinstance(node.args[1], Node) and node.args[1].op == "get_attr"
+
+
 def is_depthwise(node: Node) -> bool:
     """True for a convolution that filters every channel for itself."""
-    return is_call(node, CONV) and len(node.args) > 6 and node.args[6] != 1 and node.args[6] == node.meta["val"].shape[1]
+    return (
+        is_call(node, CONV) and len(node.args) > 6 and node.args[6] != 1 and node.args[6] == node.meta["val"].shape[1]
+    )
 
 
 def module_path(node: Node) -> str:

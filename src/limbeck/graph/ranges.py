@@ -20,7 +20,17 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 
 from limbeck.record import UserError
 
-__all__ = ["Range", "calibrated", "float_only", "freeze_observers", "observe", "quantized_on", "ranges", "switches"]
+__all__ = [
+    "Range",
+    "calibrated",
+    "float_only",
+    "freeze_observers",
+    "observe",
+    "quantized_on",
+    "ranges",
+    "switch",
+    "switches",
+]
 
 SMALLEST_SCALE = 2.0**-20
 """Bounds the integer bias of a dead channel: bias / (input scale x weight scale) must fit 32 bits."""
@@ -163,14 +173,15 @@ def ranges(graph: nn.Module) -> Iterator[tuple[str, Range]]:
     return ((name, module) for name, module in graph.named_modules() if isinstance(module, Range))
 
 
-def _switch(graph: nn.Module, *, observing: bool, quantizing: bool) -> None:
+def switch(graph: nn.Module, *, observing: bool, quantizing: bool) -> None:
+    """Set both switches of every range; those with fixed parameters never observe."""
     for _, one in ranges(graph):
         one.observing, one.quantizing = observing and not one.fixed, quantizing
 
 
 def observe(graph: nn.Module) -> None:
     """Look at values, quantize nothing: the graph computes what the float model computes."""
-    _switch(graph, observing=True, quantizing=False)
+    switch(graph, observing=True, quantizing=False)
 
 
 def quantized_on(graph: nn.Module) -> None:
@@ -180,7 +191,7 @@ def quantized_on(graph: nn.Module) -> None:
         UserError: If a range has seen nothing yet.
     """
     calibrated(graph)
-    _switch(graph, observing=True, quantizing=True)
+    switch(graph, observing=True, quantizing=True)
 
 
 def freeze_observers(graph: nn.Module) -> None:
@@ -190,12 +201,12 @@ def freeze_observers(graph: nn.Module) -> None:
         UserError: If a range has seen nothing yet.
     """
     calibrated(graph)
-    _switch(graph, observing=False, quantizing=True)
+    switch(graph, observing=False, quantizing=True)
 
 
 def float_only(graph: nn.Module) -> None:
     """Neither look nor quantize."""
-    _switch(graph, observing=False, quantizing=False)
+    switch(graph, observing=False, quantizing=False)
 
 
 def switches(graph: nn.Module) -> dict[str, bool]:
@@ -217,4 +228,6 @@ def calibrated(graph: nn.Module) -> None:
         )
     wild = [name for name, one in ranges(graph) if not bool((one.high - one.low).isfinite().all())]
     if wild:
-        raise UserError(f"quantize: range {wild[0]} has met NaN or infinite values; look at the calibration images and weights.")
+        raise UserError(
+            f"quantize: range {wild[0]} has met NaN or infinite values; look at the calibration images and weights."
+        )

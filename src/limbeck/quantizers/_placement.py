@@ -26,6 +26,7 @@ class Rules:
         movement: Calls that pass integers through.
         needs_output: Layers that run in integers only if their output is quantized too.
         shared_cat: Whether the inputs of a concatenation must share a range.
+        float_heads: Whether layers that make the output stay float, where 8-bit logits would cost accuracy and gain nothing.
         fed_depthwise: Whether a depthwise convolution gains only if an integer kernel feeds it.
         split_gates: Whether hardswish and silu run in integers only as gate and product.
     """
@@ -36,6 +37,7 @@ class Rules:
     movement: Targets
     needs_output: Targets
     shared_cat: bool
+    float_heads: bool
     fed_depthwise: bool
     split_gates: bool
 
@@ -54,6 +56,7 @@ RULES = {
         movement=patterns.MOVEMENT | patterns.RESIZE,
         needs_output=patterns.CONV,
         shared_cat=False,
+        float_heads=True,
         fed_depthwise=False,
         split_gates=True,
     ),
@@ -64,6 +67,7 @@ RULES = {
         movement=frozenset({aten.max_pool2d.default}) | patterns.RESIZE,
         needs_output=frozenset(),
         shared_cat=True,
+        float_heads=False,
         fed_depthwise=True,
         split_gates=False,
     ),
@@ -90,7 +94,9 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
     Layers are integers unless excluded. A join is one if everything it reads comes from integer kernels and something that
     reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
     """
-    layers = [n for n in patterns.calls(graph, rules.layers) if not excluded(n)]
+    heads = _heads(graph, rules) if rules.float_heads else set()
+    candidates = [n for n in patterns.calls(graph, rules.layers) if not excluded(n) and n not in heads]
+    layers = [n for n in candidates if patterns.has_stored_weight(n) and tensor_inputs(n)]
     while True:
         tails = {_tail(layer, rules): layer for layer in layers}
         joins = _joins(graph, rules, layers, tails, excluded)
@@ -99,6 +105,19 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
             break
         layers = kept
     return _Placer(rules, layers, tails, joins, graph).placement()
+
+
+def _heads(graph: Graph, rules: Rules) -> set[Node]:
+    """The layers whose values leave the graph, alone, in sums or resized."""
+    found: set[Node] = set()
+    waiting = output_nodes(graph)
+    while waiting:
+        node = waiting.pop()
+        if is_call(node, rules.layers):
+            found.add(node)
+        elif is_call(node, patterns.ADD | patterns.RESIZE | patterns.MOVEMENT):
+            waiting += tensor_inputs(node)
+    return found
 
 
 def _fed(layer: Node, producers: set[Node], rules: Rules) -> bool:
@@ -115,7 +134,7 @@ def _joins(
     graph: Graph, rules: Rules, layers: list[Node], tails: Iterable[Node], excluded: Callable[[Node], bool]
 ) -> set[Node]:
     """The joins that run in integers: the largest set that holds itself up."""
-    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _float_tensors(n)}
+    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _has_kernel(n)}
     tails, wanting = set(tails), set(layers)
     while True:
         kept = {
@@ -129,10 +148,13 @@ def _joins(
         joins = kept
 
 
-def _float_tensors(node: Node) -> bool:
+def _has_kernel(node: Node) -> bool:
+    """Whether the integer kernels cover this form: two tensors without a factor, spatial means, float values."""
     sources = tensor_inputs(node)
     count = 2 if is_call(node, patterns.ADD | patterns.MUL) else 1
-    return len(sources) >= count and all(source.meta["val"].is_floating_point() for source in sources)
+    if len(sources) < count or node.kwargs or not all(source.meta["val"].is_floating_point() for source in sources):
+        return False
+    return not is_call(node, patterns.POOL) or patterns.averages_image(node)
 
 
 def _comes_from(node: Node, producers: set[Node], rules: Rules) -> bool:
@@ -150,7 +172,9 @@ def _wanted_by(node: Node, readers: set[Node], rules: Rules) -> bool:
 class _Placer:
     """The working state of :func:`place`."""
 
-    def __init__(self, rules: Rules, layers: list[Node], tails: dict[Node, Node], joins: set[Node], graph: Graph) -> None:
+    def __init__(
+        self, rules: Rules, layers: list[Node], tails: dict[Node, Node], joins: set[Node], graph: Graph
+    ) -> None:
         self.rules, self.layers, self.tails, self.joins, self.graph = rules, layers, tails, joins, graph
         self.readers = set(layers) | joins
         self.leaving = set(output_nodes(graph))

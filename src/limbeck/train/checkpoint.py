@@ -46,7 +46,7 @@ def load(path: Path) -> State:
     """
     try:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path}: this checkpoint is damaged ({error}); remove it to go on from the one before."
         ) from error

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +30,9 @@ from limbeck.train.optim import Ema, make_optimizer
 __all__ = ["Plan", "Result", "train"]
 
 BEST = "best.safetensors"
+
+OUT_OF_MEMORY = ("out of memory", "allocate memory")
+"""What torch says on a GPU and on a CPU; an illegal memory access is something else."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def train(
     ema = Ema(objective.student, plan.settings.ema) if plan.settings.ema else None
     torch.manual_seed(plan.seed + accelerator.process_index)
     first, progress = _resume(plan, objective, optimizer, ema, accelerator)
-    result = Result(first, progress.best, progress.best_step, first)
+    result = Result(first, progress.best, progress.best_step, first, _gave_up(plan, progress), progress.seconds)
     batches = Batches(
         plan.length, plan.batch, plan.seed, first * plan.settings.accumulate, plan.steps * plan.settings.accumulate,
         accelerator.process_index, accelerator.num_processes,
@@ -199,7 +203,7 @@ def _validated(objective: Objective, ema: Ema | None, validate: Validate, share:
     objective.mode(False, share)
     with ema.swapped(objective.student) if ema else nullcontext():
         found = validate()
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in found.items() if isinstance(value, Real)}
 
 
 def _keep_best(plan: Plan, objective: Objective, ema: Ema | None) -> None:
@@ -307,7 +311,7 @@ def _memory(plan: Plan) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+        if isinstance(error, RuntimeError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise
         fits = max(1, plan.batch // 2)
         raise UserError(
