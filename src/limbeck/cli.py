@@ -23,9 +23,11 @@ Force = Annotated[str | None, typer.Option(help="Do this stage, and all after it
 
 def _run(source: str, overrides: list[str] | None, until: str, force: str | None, device: str) -> Path:
     from limbeck.recipe import read
+
+    recipe = read(source, overrides)  # what is wrong with it is said before anything heavy loads
     from limbeck.run import run
 
-    return run(read(source, overrides), until=until, force=force, device=device)
+    return run(recipe, until=until, force=force, device=device)
 
 
 def _finish(folder: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def device_of(wanted: str) -> str:
     Raises:
         UserError: If there is no such device.
     """
-    if wanted == "cpu":
+    if wanted == "cpu" or (wanted == "auto" and find_spec("torch") is None):
         return "cpu"
     import torch
 

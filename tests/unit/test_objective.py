@@ -84,6 +84,13 @@ def test_the_teacher_is_held_and_not_owned(make, teacher):
     assert optimised == {id(parameter) for parameter in objective.parameters()}
 
 
+def test_the_teacher_keeps_no_graph(teacher):
+    watching = Teacher(teacher, teacher.mean, teacher.std, ["backbone"])
+    found = watching(BATCH["image"].clone().requires_grad_())
+    assert set(found) == {"backbone", "logits"}
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
 def test_normalisation_is_not_saved(make):
     assert not {"mean", "std"} & set(make().state_dict())
 

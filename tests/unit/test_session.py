@@ -1,133 +1,21 @@
-import itertools
-import json
-import os
-import signal
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from _training import BATCH, EVERY_STEP, Stopped, prepare, same
 
-from limbeck.data.transforms import Augmentation
-from limbeck.data.views import Views
 from limbeck.data.weights import state_digest
-from limbeck.losses.cross_entropy import CrossEntropy
-from limbeck.losses.cwd import ChannelWise
-from limbeck.losses.kd import KnowledgeDistillation
-from limbeck.place import Place
-from limbeck.recipe import Augment, Ramp, Resize, Train
+from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.train import checkpoint
-from limbeck.train.objective import Objective, Teacher, eager_modes
-from limbeck.train.session import Plan, train
-from limbeck.train.terms import make_term
-
-SIZE, LENGTH, BATCH = (16, 24), 14, 4  # three steps an epoch
-EVERY_STEP = 0.01
-
-FULL = {
-    "steps": 12, "accumulate": 2, "ema": 0.9, "clip": 1.0, "freeze_batch_norm": 0.8, "validate_every": 1.0,
-    "checkpoint": {"every": EVERY_STEP}, "schedule": {"name": "cosine", "warmup": 0.3}, "optimizer": {"lr": 0.01},
-}  # fmt: skip
-"""Everything that has a state: dropout in the network, a projector, an average, a warm-up, accumulation, a ramp."""
-
-
-class Stopped(Exception):
-    """The power went."""
+from limbeck.train.session import Plan
 
 
 @pytest.fixture
-def accelerator():
-    AcceleratorState._reset_state()
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture
-def begin(tiny, samples, tmp_path, accelerator):
-    """All that a training needs, anew.
-
-    ``stop_at`` breaks off when the batches of that step are read; ``interrupts`` is how often Ctrl-C is pressed in
-    which validation.
-    """
-
-    def made(folder="run", validate="own", distilled=False, stop_at=None, interrupts=None, **settings):
-        settings = Train.model_validate({"steps": 6} | settings)
-        student = tiny(dropout=0.2)
-        home = tmp_path / folder
-        home.mkdir(exist_ok=True)
-        plan = Plan("student", home / "student", home / "metrics.jsonl", settings, "miou", 5, BATCH, 0, LENGTH)
-        data = samples(LENGTH, SIZE)
-        if stop_at is not None:
-            data = _stopping(data, stop_at * BATCH * settings.accumulate)
-        views = Views(data, Augmentation(SIZE, Resize(), Augment(scale=(0.7, 1.5), flip=True, color=0.3)), 5)
-        given = {"terms": _terms(), "teacher": _teacher(tiny)} if distilled else {}
-        objective = Objective(
-            student, CrossEntropy(), mean=student.mean, std=student.std,
-            modes=eager_modes(student, settings.freeze_batch_norm), **given,
-        )  # fmt: skip
-        own = _accuracy(student, samples(4, SIZE), interrupts or {}) if validate == "own" else validate
-        found = SimpleNamespace(plan=plan, objective=objective, student=student, home=home)
-        found.train = lambda: train(plan, objective, views, own, accelerator)
-        found.log = lambda: [json.loads(line) for line in plan.log.read_text().splitlines()]
-        found.losses = lambda: [(line["step"], line["loss"], line["lr"]) for line in found.log() if "loss" in line]
-        found.scores = lambda: [(line["step"], line["miou"], line["best"]) for line in found.log() if "best" in line]
-        return found
-
-    return made
-
-
-def _terms():
-    torch.manual_seed(5)  # for the projector
-    where, backbone, logits = Place("r"), (torch.Size([1, 12, 8, 12]), torch.Size([1, 16, 8, 12])), torch.Size([1, 4, 8, 12])
-    ramp = Ramp(warmup=0.2, decay=(0.5, 0.9))
-    return [
-        make_term("cwd", ChannelWise(), "backbone", backbone, 3.0, ramp, where),
-        make_term("kd", KnowledgeDistillation(), "logits", (logits, logits), 1.0, Ramp(), where),
-    ]
-
-
-def _teacher(tiny):
-    model = tiny(width=16, dropout=0.2, seed=1)
-    return Teacher(model, model.mean, model.std, ["backbone", "logits"])
-
-
-def _accuracy(student, data, interrupts):
-    """A score that depends on the weights, and that uses random numbers as a careless one might."""
-    count = itertools.count(1)
-    images = torch.stack([torch.from_numpy(data[i].image).permute(2, 0, 1) / 255 for i in range(len(data))])
-    targets = torch.stack([torch.from_numpy(data[i].target[::2, ::2].copy()) for i in range(len(data))])
-
-    def validate():
-        assert not student.training
-        torch.rand(3)
-        for _ in range(interrupts.get(next(count), 0)):
-            os.kill(os.getpid(), signal.SIGINT)
-        with torch.no_grad():
-            right = (student(images).argmax(1) == targets)[targets != 255]
-        return {"miou": 100 * right.float().mean().item()}
-
-    return validate
-
-
-def _stopping(data, reads):
-    class Stopping(type(data)):
-        done = 0
-
-        def __getitem__(self, index):
-            self.done += 1
-            if self.done > reads:
-                raise Stopped
-            return super().__getitem__(index)
-
-    return Stopping(len(data), data.size)
-
-
-def same(one, other):
-    one, other = one.state_dict(), other.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def begin(tiny, samples, tmp_path):
+    """``begin(folder="run", **what)``: see :func:`_training.prepare`."""
+    return lambda folder="run", **what: prepare(tiny, samples, tmp_path / folder, **what)
 
 
 def test_lengths():
@@ -169,115 +57,6 @@ def test_another_seed_is_another_training(begin, monkeypatch):
     object.__setattr__(other.plan, "seed", 6)
     other.train()
     assert one.losses() != other.losses()
-
-
-@pytest.fixture(scope="module")
-def whole():
-    """Results of trainings that nothing interrupted, by settings, so that each is made once."""
-    return {}
-
-
-def uninterrupted(begin, whole, **settings):
-    key = json.dumps(settings, sort_keys=True)
-    if key not in whole:
-        run = begin(**{"folder": "whole", "distilled": True} | settings)
-        result = run.train()
-        whole[key] = run.student, run.losses(), run.scores(), (result.best, result.best_step)
-    return whole[key]
-
-
-def matches(run, result, expected):
-    student, losses, scores, best = expected
-    assert run.losses() == losses
-    assert run.scores() == scores
-    assert (result.best, result.best_step) == best
-    assert same(run.student, student)
-
-
-@pytest.mark.parametrize("step", range(12))
-def test_a_training_stopped_at_any_step_ends_as_if_it_had_not(begin, whole, step):
-    expected = uninterrupted(begin, whole, **FULL)
-    with pytest.raises(Stopped):
-        begin("stopped", distilled=True, stop_at=step, **FULL).train()
-    torch.rand(11)
-    again = begin("stopped", distilled=True, **FULL)
-    result = again.train()
-    assert result.resumed_from == step
-    matches(again, result, expected)
-
-
-@pytest.mark.parametrize(("step", "saved"), [(2, 0), (5, 4), (11, 8)])
-def test_steps_after_the_last_save_are_taken_again_and_logged_once(begin, whole, step, saved):
-    settings = FULL | {"checkpoint": {"every": 4.0}}  # one step an epoch: every fourth step
-    expected = uninterrupted(begin, whole, **settings)
-    stopped = begin("stopped", distilled=True, stop_at=step, **settings)
-    with pytest.raises(Stopped):
-        stopped.train()
-    assert [number for number, _, _ in stopped.losses()] == list(range(1, step + 1))
-    again = begin("stopped", distilled=True, **settings)
-    result = again.train()
-    assert result.resumed_from == saved
-    matches(again, result, expected)
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_every_optimizer_goes_on(begin, whole, name):
-    settings = {"optimizer": {"name": name, "lr": 0.01}, "steps": 6, "checkpoint": {"every": EVERY_STEP}}
-    expected = uninterrupted(begin, whole, **settings)
-    with pytest.raises(Stopped):
-        begin("stopped", distilled=True, stop_at=3, **settings).train()
-    again = begin("stopped", distilled=True, **settings)
-    matches(again, again.train(), expected)
-
-
-def test_several_stops(begin, whole):
-    expected = uninterrupted(begin, whole, **FULL)
-    for step, more in ((2, 2), (5, 3), (6, 1)):
-        with pytest.raises(Stopped):
-            begin("stopped", distilled=True, stop_at=more, **FULL).train()
-        assert checkpoint.latest(begin("stopped").plan.folder / "checkpoints").name == f"step-{step:08d}.pt"
-    again = begin("stopped", distilled=True, **FULL)
-    matches(again, again.train(), expected)
-
-
-
-def test_ctrl_c_saves_and_the_same_command_goes_on(begin, whole, capsys):
-    settings = FULL | {"checkpoint": {"every": 100.0}}
-    expected = uninterrupted(begin, whole, **settings)
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        begin("stopped", distilled=True, interrupts={2: 1}, **settings).train()
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert "student: stopped and saved at step 2 of 12; the same command goes on." in capsys.readouterr().err
-    again = begin("stopped", distilled=True, **settings)
-    result = again.train()
-    assert result.resumed_from == 2
-    matches(again, result, expected)
-
-
-def test_a_second_ctrl_c_ends_at_once(begin):
-    run = begin(interrupts={1: 2}, validate_every=EVERY_STEP)
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    assert checkpoint.latest(run.plan.folder / "checkpoints") is None
-
-
-def test_ctrl_c_in_the_last_step_loses_nothing(begin, whole):
-    settings = {"steps": 6, "validate_every": EVERY_STEP}
-    expected = uninterrupted(begin, whole, **settings)
-    with pytest.raises(KeyboardInterrupt):
-        begin("stopped", distilled=True, interrupts={6: 1}, **settings).train()
-    again = begin("stopped", distilled=True, **settings)
-    matches(again, again.train(), expected)
-
-
-def test_a_finished_training_is_not_repeated(begin, whole):
-    expected = uninterrupted(begin, whole, **FULL)
-    begin("twice", distilled=True, **FULL).train()
-    again = begin("twice", distilled=True, **FULL)
-    result = again.train()
-    assert (result.steps, result.resumed_from) == (12, 12)
-    matches(again, result, expected)
 
 
 @pytest.mark.parametrize("keep", [1, 2])

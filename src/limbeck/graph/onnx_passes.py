@@ -178,11 +178,11 @@ class _Graph:
     def values(self, name: str) -> Array | None:
         """The values of an initializer or a Constant node, None for anything computed."""
         if name in self.initializers:
-            return numpy_helper.to_array(self.initializers[name])
+            return np.asarray(numpy_helper.to_array(self.initializers[name]))
         node = self.producer.get(name)
         if node is None or node.op_type != "Constant":
             return None
-        return numpy_helper.to_array(node.attribute[0].t)
+        return np.asarray(numpy_helper.to_array(node.attribute[0].t))
 
     def constant(self, name: str, value: Array) -> str:
         self.graph.initializer.append(numpy_helper.from_array(value, name))

@@ -1,4 +1,4 @@
-"""What nodes of an exported graph are: looked up by their aten target alone, so strict and non-strict graphs are alike."""
+"""What nodes of an exported graph are, told by aten target alone, so that strict and non-strict graphs are alike."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +78,7 @@ def clips_at_zero(node: Node) -> bool:
     if is_call(node, frozenset({aten.relu.default, aten.relu6.default})):
         return True
     if is_call(node, frozenset({aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default})):
-        return len(node.args) > 1 and node.args[1] == 0
+        return len(node.args) > 1 and bool(node.args[1] == 0)
     return False
 
 
@@ -106,7 +106,7 @@ def output_nodes(graph: Graph) -> list[Node]:
 
 
 def channel_axis(node: Node) -> int | None:
-    """The output-channel axis of a layer's weight; None where one axis does not hold it (grouped transposed convolution)."""
+    """The output-channel axis of a layer's weight; None where no axis holds it (grouped transposed convolution)."""
     if not is_call(node, CONV_TRANSPOSE):
         return 0
     groups = node.args[6] if len(node.args) > 6 else 1
@@ -116,7 +116,7 @@ def channel_axis(node: Node) -> int | None:
 def averages_image(node: Node) -> bool:
     """True for an average over windows or over the whole image that keeps height and width as axes."""
     if is_call(node, frozenset({aten.mean.dim})):
-        axes = sorted(a % 4 for a in node.args[1]) if isinstance(node.args[1], list | tuple) else []
+        axes = sorted(int(str(a)) % 4 for a in node.args[1]) if isinstance(node.args[1], list | tuple) else []
         return node.meta["val"].dim() == 4 and axes == [2, 3]
     if is_call(node, frozenset({aten.adaptive_avg_pool2d.default})):
         return all(size == 1 for size in node.meta["val"].shape[2:])
@@ -130,13 +130,12 @@ def has_stored_weight(node: Node) -> bool:
 
 def is_depthwise(node: Node) -> bool:
     """True for a convolution that filters every channel for itself."""
-    return (
-        is_call(node, CONV) and len(node.args) > 6 and node.args[6] != 1 and node.args[6] == node.meta["val"].shape[1]
-    )
+    groups = node.args[6] if is_call(node, CONV) and len(node.args) > 6 else 1
+    return bool(groups != 1) and bool(groups == node.meta["val"].shape[1])
 
 
 def module_path(node: Node) -> str:
-    """Path of the module whose forward made ``node``, such as ``backbone.0.conv``; empty for the model's own forward."""
+    """Path of the module whose forward made ``node``, such as ``backbone.0.conv``; empty for the model itself."""
     stack: dict[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
     return re.sub(r"^L\['self'\]\.?", "", path)

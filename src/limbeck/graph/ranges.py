@@ -1,8 +1,8 @@
 """Ranges of tensors: how they are observed, and the fake quantization that follows them.
 
-A :class:`Range` keeps one scale and zero point and uses exactly these in training and in the converted graph; torchao's own
-fused module trains symmetric weights on a scale that differs from the shipped one by 255/254. Its switches are plain Python
-flags, so that a frozen range costs one comparison and no device synchronisation.
+A :class:`Range` keeps one scale and zero point and uses exactly these in training and in the converted graph; torchao's
+own fused module trains symmetric weights on a scale that differs from the shipped one by 255/254. Its switches are
+plain Python flags, so that a frozen range costs one comparison and no device synchronisation.
 
 The order in which a prepared graph is used::
 
@@ -39,11 +39,11 @@ SLOWEST_FOLLOWING = 0.01
 """Share a new batch has in a range once 100 batches have been seen; until then all batches count alike."""
 
 
-class Range(FakeQuantizeBase):
+class Range(FakeQuantizeBase):  # type: ignore[misc]  # torchao has no types
     """The range of one tensor, and the fake quantization of its values.
 
-    Per tensor, the lowest and highest value are averaged over the batches seen, as in the mean min-max calibration of CPU
-    runtimes. Per channel (weights), they are those of the current values.
+    Of activations the lowest and highest value are averaged over the batches seen: the mean min-max calibration of CPU
+    runtimes. Those of weights are the current ones.
 
     Args:
         dtype: ``torch.uint8`` or ``torch.int8``: what the converted graph stores.
@@ -91,7 +91,7 @@ class Range(FakeQuantizeBase):
         self.register_buffer("seen", torch.tensor(int(self.fixed)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``, looked at and fake-quantized as the switches say. Observing stands still in evaluation once quantizing."""
+        """``x``, looked at and fake-quantized as the switches say; while quantizing, only training looks."""
         if self.observing and (self.training or not self.quantizing):
             self.look(x.detach())
         return self.quantize(x) if self.quantizing else x
@@ -156,6 +156,7 @@ class Range(FakeQuantizeBase):
         return self.scale, self.zero_point
 
     def extra_repr(self) -> str:
+        """What ``print`` shows."""
         kind = "per channel" if self.per_channel else "per tensor"
         return f"{self.dtype}, {kind}, observing={self.observing}, quantizing={self.quantizing}"
 
@@ -165,7 +166,7 @@ class Range(FakeQuantizeBase):
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor):
                 setattr(self, name, getattr(self, name).new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def ranges(graph: nn.Module) -> Iterator[tuple[str, Range]]:
@@ -224,7 +225,8 @@ def calibrated(graph: nn.Module) -> None:
     empty = [name for name, one in ranges(graph) if not int(one.seen)]
     if empty:
         raise UserError(
-            f"quantize: {len(empty)} ranges have seen no image yet (the first is {empty[0]}); observe calibration images first."
+            f"quantize: {len(empty)} ranges have seen no image yet (the first is {empty[0]}); "
+            "observe calibration images first."
         )
     wild = [name for name, one in ranges(graph) if not bool((one.high - one.low).isfinite().all())]
     if wild:

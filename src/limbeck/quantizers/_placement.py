@@ -26,7 +26,7 @@ class Rules:
         movement: Calls that pass integers through.
         needs_output: Layers that run in integers only if their output is quantized too.
         shared_cat: Whether the inputs of a concatenation must share a range.
-        float_heads: Whether layers that make the output stay float, where 8-bit logits would cost accuracy and gain nothing.
+        float_heads: Whether layers that make the output stay float: 8-bit logits would cost accuracy and gain nothing.
         fed_depthwise: Whether a depthwise convolution gains only if an integer kernel feeds it.
         split_gates: Whether hardswish and silu run in integers only as gate and product.
     """
@@ -91,8 +91,8 @@ class Placement:
 def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Placement:
     """Decide for every value of a graph whether it is an integer.
 
-    Layers are integers unless excluded. A join is one if everything it reads comes from integer kernels and something that
-    reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
+    Layers are integers unless excluded. A join is one if everything it reads comes from integer kernels and something
+    that reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
     """
     heads = _heads(graph, rules) if rules.float_heads else set()
     candidates = [n for n in patterns.calls(graph, rules.layers) if not excluded(n) and n not in heads]

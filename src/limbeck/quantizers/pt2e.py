@@ -41,11 +41,11 @@ class Pt2e:
     Activations are unsigned 8-bit, weights signed 8-bit without -128 around zero, biases float.
 
     Args:
-        target: The runtime whose integer kernels decide what is quantized. A file made for one runs in the other, slower.
+        target: The runtime whose integer kernels decide what is quantized; the file runs in others too, but slower.
         weights: One scale for each output channel, or one for the whole tensor.
         activations: Whether zero may lie anywhere in a range, or in its middle where values take both signs.
-        batch_norm: Fold batch norms into the layers before them, or keep them learning during training (``live``; folded
-            all the same where nothing trains).
+        batch_norm: Fold batch norms into the layers before them, or keep them learning during training (``live``;
+            folded all the same where nothing trains).
         exclude: Regular expressions; modules whose path contains a match stay float.
 
     Raises:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.stages.context import ROLES, Context
-from limbeck.stages.quantize import weight_files
 
 __all__ = ["Row", "exported", "rows"]
 
@@ -60,6 +59,8 @@ def exported(context: Context, model: str, label: str, kind: str) -> Path:
 
 def rows(context: Context) -> list[Row]:
     """All rows of a run: weights in eager, exported files in every runtime that reads them."""
+    from limbeck.stages.quantize import weight_files  # it needs torch, and timing exported files does not
+
     recipe = context.recipe
     runtimes = recipe.bench.runtimes if recipe.bench else ["eager"]
     present = [role for role in ROLES if has(context, role)]

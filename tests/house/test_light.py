@@ -1,0 +1,62 @@
+"""What a user waits for: help and mistakes in a recipe come before anything heavy is loaded."""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "torchao", "transformers", "onnx", "onnxruntime", "openvino", "accelerate", "matplotlib")
+
+LOADED = f"""
+import sys
+sys.argv = sys.argv[1:]
+try:
+    {{code}}
+except SystemExit:
+    pass
+print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+def loaded(code: str, *words: str, cwd: Path | None = None) -> str:
+    command = [sys.executable, "-c", LOADED.replace("{code}", code), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd)
+    return done.stdout.rpartition("LOADED ")[2].strip()
+
+
+def test_the_package_is_light() -> None:
+    assert loaded("import limbeck") == "[]"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["quantize", "--help"], ["ls"], ["ls", "models"], ["show", "demo"]]
+)
+def test_commands_that_need_nothing_load_nothing(words: list[str]) -> None:
+    assert loaded("from limbeck.cli import main; main()", "limbeck", *words) == "[]"
+
+
+def test_a_bad_recipe_is_refused_before_torch(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(
+        "name: x\ndata: {kind: scenes, size: [32, 32]}\nstudent: {kind: compact_unet}\ntrain: {steps: 1}\n"
+    )
+    (tmp_path / "worse.yaml").write_text("nmae: x\n")
+    for verb in ("check", "run", "train", "show"):
+        assert loaded("from limbeck.cli import main; main()", "limbeck", verb, "worse.yaml", cwd=tmp_path) == "[]"
+    assert loaded("from limbeck.cli import main; main()", "limbeck", "check", ".", cwd=tmp_path) == "[]"
+
+
+def test_reading_exported_files_needs_no_torch() -> None:
+    code = "import limbeck.artifact.load, limbeck.artifact.prediction, limbeck.metrics.evaluate, limbeck.report.page"
+    assert "torch" not in loaded(code)
+
+
+def test_help_is_there_at_once() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "limbeck.cli", "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert statistics.median(seconds) < 1.0  # a third of it on an idle machine

@@ -1,0 +1,44 @@
+"""Every recipe in the package can be read, is named after its path, and passes the check without data or weights."""
+
+from pathlib import Path
+
+import pytest
+
+from limbeck.recipe import packaged, read
+from limbeck.stages.check import check
+
+RECIPES = packaged()
+
+
+def test_there_are_some() -> None:
+    assert {"demo", "camvid/quick"} <= set(RECIPES)
+    assert any(name.startswith("smoke/") for name in RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_is_named_after_its_path(name: str) -> None:
+    assert read(name).name == name.replace("/", "-")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_begins_with_what_it_is_for(name: str) -> None:
+    first = RECIPES[name].read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith("# ")
+    assert first.endswith(".")
+    assert len(first) <= 140
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))  # as on a machine that has no data yet
+    recipe = read(name)
+    lines = check(recipe)
+    assert lines[0].startswith("data")
+    assert lines[1].startswith("student")
+    assert len(lines) == 2 + bool(recipe.teacher) + len(recipe.distil)
+    assert not any(tmp_path.iterdir())
+
+
+def test_with_the_data_there_it_says_how_much(camvid: Path) -> None:
+    (line, *_) = check(read("camvid/quick"))
+    assert "367 training and 101 validation images" in line
