@@ -1,5 +1,6 @@
 """The command line: one function a verb that parses, calls and prints."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -219,6 +220,8 @@ def main() -> None:
     """Run the command line; the user's mistakes end with one message and exit code 2."""
     from limbeck.record import UserError
 
+    # Threads that wait sleep: on a machine that others use too, spinning ones make training several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=False)
     except UserError as error:

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "torchao", "transformers", "onnx", "onnxruntime", "openvino", "accelerate", "matplotlib")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "torchao",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "accelerate",
+    "matplotlib",
+)
 
 LOADED = f"""
 import sys
@@ -51,6 +61,15 @@ def test_a_bad_recipe_is_refused_before_torch(tmp_path: Path) -> None:
 def test_reading_exported_files_needs_no_torch() -> None:
     code = "import limbeck.artifact.load, limbeck.artifact.prediction, limbeck.metrics.evaluate, limbeck.report.page"
     assert "torch" not in loaded(code)
+
+
+def test_timing_exported_files_needs_no_torch() -> None:
+    code = (
+        "sys.modules['torch'] = None; import limbeck.stages.bench, limbeck.report.tables; "
+        "from limbeck.run import device_of; print(device_of('auto'), device_of('cpu'))"
+    )
+    command = [sys.executable, "-c", f"import sys; {code}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "cpu cpu\n"
 
 
 def test_help_is_there_at_once() -> None:

@@ -16,7 +16,8 @@ LONGER = {"src/limbeck/recipe.py": 460}
 
 PROSE = (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".html", ".css", ".js", ".cfg", "")
 HOSTS = re.compile(
-    r"pypi\.org|pythonhosted\.org|index-url|npmjs\.(org|com)|anaconda\.(org|com)|docker\.io|ghcr\.io|quay\.io|nvcr\.io", re.I
+    r"pypi\.org|pythonhosted\.org|index-url|npmjs\.(org|com)|anaconda\.(org|com)|docker\.io|ghcr\.io|quay\.io|nvcr\.io",
+    re.I,
 )
 
 
@@ -29,7 +30,9 @@ def texts() -> Iterator[Path]:
     yield from (path for path in sorted(ROOT.iterdir()) if path.is_file() and path.suffix in PROSE)
     for folder in (*CODE, "docs", ".ci"):
         found = (path for path in sorted((ROOT / folder).rglob("*")) if path.is_file() and path.suffix in PROSE)
-        yield from (path for path in found if not any(part.endswith("cache") or part == "__pycache__" for part in path.parts))
+        yield from (
+            path for path in found if not any(part.endswith("cache") or part == "__pycache__" for part in path.parts)
+        )
 
 
 def shown(offenders: dict[str, object]) -> str:

@@ -73,7 +73,8 @@ def test_ones_own_file_beside_the_recipe(root, monkeypatch):
 def test_a_file_is_run_once(root):
     made(root)
     made(root)
-    (module,) = [m for name, m in sys.modules.items() if name.startswith("limbeck_user_") and m.__file__ == str(root / "models.py")]  # fmt: skip
+    own = [module for name, module in sys.modules.items() if name.startswith("limbeck_user_")]
+    (module,) = [module for module in own if module.__file__ == str(root / "models.py")]
     assert module.LOADED == [1]
 
 

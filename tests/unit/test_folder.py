@@ -96,7 +96,7 @@ def test_holdout_shares_the_images_out(data, tmp_path, holdout):
 
 def test_too_large_a_holdout_is_refused(data, tmp_path):
     data("images/training/a.png")
-    with pytest.raises(UserError, match="holdout must be between 0 and 0.5"):
+    with pytest.raises(UserError, match=r"holdout must be between 0 and 0\.5"):
         folder(tmp_path, holdout=0.7)
 
 

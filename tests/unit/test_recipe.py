@@ -112,7 +112,10 @@ def test_all_mistakes_at_once(message):
         (("student: {kind: compact_unet}", "student: {kind: compact_unet}\nbaseline: true"), "baseline repeats"),
         (("train: {steps: 3}\n", ""), "the student has neither weights nor a train section"),
         (("train: {steps: 3}", "train: {steps: 3}\ndistil: [{kind: kd}]"), "distil needs a teacher"),
-        (("{kind: compact_unet}\ntrain: {steps: 3}", "{kind: x, weights: w}\nteacher: {kind: x}"), "the teacher has neither"),
+        (
+            ("{kind: compact_unet}\ntrain: {steps: 3}", "{kind: x, weights: w}\nteacher: {kind: x}"),
+            "the teacher has neither",
+        ),
         (("{kind: compact_unet}", "{kind: compact_unet, train: {steps: 9}}"), "train and min_metric inside student"),
     ],
 )

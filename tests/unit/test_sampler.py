@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from limbeck.data.sampler import Batches
@@ -41,7 +43,7 @@ def test_processes_together_take_the_same_batches(world):
     for number, whole in enumerate(listed()):
         parts = [share[number] for share in shares]
         assert all(len(part) == 4 // world for part in parts)
-        assert sorted(sum(parts, [])) == sorted(whole)
+        assert sorted(itertools.chain(*parts)) == sorted(whole)
 
 
 def test_it_can_be_iterated_twice():

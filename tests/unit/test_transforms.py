@@ -60,7 +60,9 @@ def test_image_and_mask_stay_together(size, mode, interpolation):
 
 def test_types():
     for dtype in (np.uint8, np.int64):
-        image, target = drawn(Augmentation((32, 32), Resize(), Augment(scale=(0.5, 2.0), flip=True)), coded(dtype=dtype))
+        image, target = drawn(
+            Augmentation((32, 32), Resize(), Augment(scale=(0.5, 2.0), flip=True)), coded(dtype=dtype)
+        )
         assert (image.dtype, target.dtype) == (torch.float32, torch.int64)
         assert type(image) is type(target) is torch.Tensor
         assert 0 <= image.min() <= image.max() <= 1

@@ -44,8 +44,8 @@ class Annotator(Quantizer):  # type: ignore[misc]  # torchao has no types
         def of(node: Node) -> QuantizationAnnotation:
             return annotations.setdefault(node, QuantizationAnnotation(_annotated=True))
 
-        for (source, reader), shared in placement.edges.items():
-            of(reader).input_qspec_map[source] = self._activation(shared)
+        for source, reader in placement.edges:
+            of(reader).input_qspec_map[source] = self._activation(None)
         for layer in placement.layers:
             of(layer).input_qspec_map[layer.args[1]] = self._weight(layer)
         for node, shared in placement.outputs.items():

@@ -1,7 +1,7 @@
 """Where values become integers: for each runtime, the nodes its integer kernels compute, and what they fuse."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Graph, Node
@@ -25,7 +25,6 @@ class Rules:
         joins: Calls without a weight that have an integer kernel.
         movement: Calls that pass integers through.
         needs_output: Layers that run in integers only if their output is quantized too.
-        shared_cat: Whether the inputs of a concatenation must share a range.
         float_heads: Whether layers that make the output stay float: 8-bit logits would cost accuracy and gain nothing.
         fed_depthwise: Whether a depthwise convolution gains only if an integer kernel feeds it.
         split_gates: Whether hardswish and silu run in integers only as gate and product.
@@ -36,7 +35,6 @@ class Rules:
     joins: Targets
     movement: Targets
     needs_output: Targets
-    shared_cat: bool
     float_heads: bool
     fed_depthwise: bool
     split_gates: bool
@@ -55,7 +53,6 @@ RULES = {
         joins=patterns.ADD | patterns.MUL | patterns.CAT | patterns.POOL | _UNIT_GATES,
         movement=patterns.MOVEMENT | patterns.RESIZE,
         needs_output=patterns.CONV,
-        shared_cat=False,
         float_heads=True,
         fed_depthwise=False,
         split_gates=True,
@@ -66,7 +63,6 @@ RULES = {
         joins=patterns.ADD | patterns.MUL | patterns.CAT | patterns.POOL,
         movement=frozenset({aten.max_pool2d.default}) | patterns.RESIZE,
         needs_output=frozenset(),
-        shared_cat=True,
         float_heads=False,
         fed_depthwise=True,
         split_gates=False,
@@ -76,16 +72,17 @@ RULES = {
 
 @dataclass
 class Placement:
-    """What is quantized: edges into nodes, outputs of nodes, and which of them share one range.
+    """What is quantized, in the order of the graph.
 
-    ``edges`` maps (producer, reader) and ``outputs`` maps a node to the edge or node whose range it shares, or to None
-    for a range of its own. ``layers`` are the nodes whose weights are quantized, ``unit`` the outputs that lie in 0..1.
+    ``layers`` are the nodes whose weights are quantized, ``edges`` pairs of producer and reader, ``outputs`` maps a node
+    to the edge whose range it shares, or to None for a range of its own; the outputs in ``unit`` lie in 0..1. Readers of
+    one output share its range by themselves.
     """
 
     layers: list[Node]
-    edges: dict[tuple[Node, Node], tuple[Node, Node] | None]
-    outputs: dict[Node, tuple[Node, Node] | None]
-    unit: set[Node]
+    edges: list[tuple[Node, Node]] = field(default_factory=list)
+    outputs: dict[Node, tuple[Node, Node] | None] = field(default_factory=dict)
+    unit: set[Node] = field(default_factory=set)
 
 
 def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Placement:
@@ -94,17 +91,41 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
     Layers are integers unless excluded. A join is one if everything it reads comes from integer kernels and something
     that reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
     """
+    layers, joins = _kernels(graph, rules, excluded)
+    readers = {*layers, *joins}
+    kernel_of = {_tail(node, rules): node for node in readers}
+    result = Placement(layers)
+    for node in graph.nodes:
+        if node in readers:
+            sources = tensor_inputs(node)[:1] if node in layers else tensor_inputs(node)
+            result.edges += [(source, node) for source in sources]
+        wanted = any(_wanted_by(user, readers, rules) for user in node.users)
+        if node in kernel_of:
+            if wanted or is_call(kernel_of[node], rules.needs_output):
+                result.outputs[node] = None
+            if is_call(node, _UNIT_GATES):
+                result.unit.add(node)
+        elif is_call(node, rules.movement) and wanted and tensor_inputs(node)[0] in result.outputs:
+            edge = tensor_inputs(node)[0], node
+            result.edges.append(edge)
+            result.outputs[node] = edge
+    return result
+
+
+def _kernels(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> tuple[list[Node], set[Node]]:
+    """The layers and joins that run in integers: the largest sets that hold each other up."""
     heads = _heads(graph, rules) if rules.float_heads else set()
     candidates = [n for n in patterns.calls(graph, rules.layers) if not excluded(n) and n not in heads]
     layers = [n for n in candidates if patterns.has_stored_weight(n) and tensor_inputs(n)]
+    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _has_kernel(n)}
     while True:
-        tails = {_tail(layer, rules): layer for layer in layers}
-        joins = _joins(graph, rules, layers, tails, excluded)
-        kept = [n for n in layers if not rules.fed_depthwise or _fed(n, tails.keys() | joins, rules)]
-        if kept == layers:
-            break
-        layers = kept
-    return _Placer(rules, layers, tails, joins, graph).placement()
+        readers = {*layers, *joins}
+        producers = {_tail(node, rules) for node in readers}
+        kept_layers = [n for n in layers if not rules.fed_depthwise or _fed(n, producers, rules)]
+        kept_joins = {n for n in joins if _holds(n, producers, readers, rules)}
+        if kept_layers == layers and kept_joins == joins:
+            return layers, joins
+        layers, joins = kept_layers, kept_joins
 
 
 def _heads(graph: Graph, rules: Rules) -> set[Node]:
@@ -120,36 +141,24 @@ def _heads(graph: Graph, rules: Rules) -> set[Node]:
     return found
 
 
+def _tail(kernel: Node, rules: Rules) -> Node:
+    """The last node a kernel computes: itself, or the activation it fuses."""
+    user = single_user(kernel)
+    return user if user is not None and rules.fused(user) else kernel
+
+
 def _fed(layer: Node, producers: set[Node], rules: Rules) -> bool:
     return not patterns.is_depthwise(layer) or _comes_from(tensor_inputs(layer)[0], producers, rules)
 
 
-def _tail(layer: Node, rules: Rules) -> Node:
-    """The last node a layer's kernel computes: the layer, or the activation it fuses."""
-    user = single_user(layer)
-    return user if user is not None and rules.fused(user) else layer
-
-
-def _joins(
-    graph: Graph, rules: Rules, layers: list[Node], tails: Iterable[Node], excluded: Callable[[Node], bool]
-) -> set[Node]:
-    """The joins that run in integers: the largest set that holds itself up."""
-    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _has_kernel(n)}
-    tails, wanting = set(tails), set(layers)
-    while True:
-        kept = {
-            n
-            for n in joins
-            if all(_comes_from(source, tails | joins, rules) for source in tensor_inputs(n))
-            and any(_wanted_by(user, wanting | joins, rules) for user in n.users)
-        }
-        if kept == joins:
-            return joins
-        joins = kept
+def _holds(join: Node, producers: set[Node], readers: set[Node], rules: Rules) -> bool:
+    if not all(_comes_from(source, producers, rules) for source in tensor_inputs(join)):
+        return False
+    return any(_wanted_by(user, readers, rules) for user in _tail(join, rules).users)
 
 
 def _has_kernel(node: Node) -> bool:
-    """Whether the integer kernels cover this form: two tensors without a factor, spatial means, float values."""
+    """Whether the integer kernels cover this form: two tensors without a factor, averages over space, float values."""
     sources = tensor_inputs(node)
     count = 2 if is_call(node, patterns.ADD | patterns.MUL) else 1
     if len(sources) < count or node.kwargs or not all(source.meta["val"].is_floating_point() for source in sources):
@@ -167,48 +176,3 @@ def _wanted_by(node: Node, readers: set[Node], rules: Rules) -> bool:
     if is_call(node, rules.movement):
         return any(_wanted_by(user, readers, rules) for user in node.users)
     return node in readers
-
-
-class _Placer:
-    """The working state of :func:`place`."""
-
-    def __init__(
-        self, rules: Rules, layers: list[Node], tails: dict[Node, Node], joins: set[Node], graph: Graph
-    ) -> None:
-        self.rules, self.layers, self.tails, self.joins, self.graph = rules, layers, tails, joins, graph
-        self.readers = set(layers) | joins
-        self.leaving = set(output_nodes(graph))
-        self.result = Placement(layers, {}, {}, set())
-
-    def placement(self) -> Placement:
-        for node in self.graph.nodes:
-            if node in self.readers:
-                self._inputs(node)
-            if node in self.joins or node in self.tails:
-                self._output(node)
-            elif is_call(node, self.rules.movement):
-                self._movement(node)
-        return self.result
-
-    def _inputs(self, node: Node) -> None:
-        sources = tensor_inputs(node)[:1] if node in self.layers else tensor_inputs(node)
-        first = (sources[0], node)
-        shared = self.rules.shared_cat and is_call(node, patterns.CAT)
-        for source in dict.fromkeys(sources):
-            self.result.edges[source, node] = first if shared and source is not sources[0] else None
-
-    def _output(self, node: Node) -> None:
-        wanted = any(_wanted_by(user, self.readers, self.rules) for user in node.users)
-        if wanted or is_call(self.tails.get(node), self.rules.needs_output):
-            first = (tensor_inputs(node)[0], node)
-            shared = self.rules.shared_cat and is_call(node, patterns.CAT)
-            self.result.outputs[node] = first if shared else None
-            if is_call(node, _UNIT_GATES):
-                self.result.unit.add(node)
-
-    def _movement(self, node: Node) -> None:
-        source = tensor_inputs(node)[0]
-        quantized = source in self.result.outputs
-        if quantized and _wanted_by(node, self.readers, self.rules):
-            self.result.edges[source, node] = None
-            self.result.outputs[node] = (source, node)
