@@ -125,7 +125,10 @@ def check(
     Raises:
         UserError: Naming every wrong argument at once, each with its place.
     """
-    parameters = inspect.signature(component, eval_str=True).parameters
+    try:
+        parameters = inspect.signature(component, eval_str=True).parameters
+    except NameError as error:
+        raise UserError(f"{where}: the types of {kind} cannot be read ({error}); import them at run time.") from error
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     own = {n: p for n, p in parameters.items() if n not in runtime and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     unknown = [] if open_ended else [name for name in given if name not in own]

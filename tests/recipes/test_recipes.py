@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.recipe import packaged, read
+from limbeck.record import UserError
 from limbeck.stages.check import check
 
 RECIPES = packaged()
@@ -37,6 +38,12 @@ def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert lines[1].startswith("student")
     assert len(lines) == 2 + bool(recipe.teacher) + len(recipe.distil)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["train.batch", "data.batch"])
+def test_a_batch_that_is_too_large_is_named(key: str) -> None:
+    with pytest.raises(UserError, match=rf"{key}: 99 images a batch, but only 24 to train on"):
+        check(read("smoke/lraspp", [f"{key}=99"]))
 
 
 def test_with_the_data_there_it_says_how_much(camvid: Path) -> None:

@@ -107,6 +107,15 @@ def test_a_missing_file_and_a_broken_one(root):
         find("models", "./syntax.py:build", WHERE, root)
 
 
+def test_types_that_only_a_checker_sees(root):
+    (root / "typed.py").write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from torch import nn\ndef build(num_classes: int) -> nn.Module: ...\n"
+    )
+    with pytest.raises(UserError, match=r"r\.yaml:4: student: the types of \./typed\.py:build cannot be read .*'nn'"):
+        build("models", {"kind": "./typed.py:build"}, WHERE, root, num_classes=5)
+
+
 def test_unknown_arguments(root):
     with pytest.raises(UserError) as caught:
         made(root, widht=3)

@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 
 from limbeck.build import build
+from limbeck.recipe import read
 from limbeck.record import UserError
+from limbeck.stages.context import Context
+from limbeck.stages.train import run
 
 
 @pytest.fixture
@@ -94,6 +97,11 @@ def test_holdout_shares_the_images_out(data, tmp_path, holdout):
     assert stems(folder(tmp_path, **given)) == training
 
 
+def test_holdout_leaves_the_test_split_alone(data, tmp_path):
+    data(*(f"{part}/test/{n:02}.png" for part in ("images", "annotations") for n in range(20)))
+    assert len(folder(tmp_path, "test", holdout=0.1)) == 20
+
+
 def test_too_large_a_holdout_is_refused(data, tmp_path):
     data("images/training/a.png")
     with pytest.raises(UserError, match=r"holdout must be between 0 and 0\.5"):
@@ -139,6 +147,17 @@ def test_images_alone_need_no_names(data, tmp_path):
     dataset = folder(tmp_path, classes="leave", annotations=None)
     assert dataset.classes == ()
     assert dataset[0].target is None
+
+
+def test_images_alone_teach_nothing_without_a_teacher(data, tmp_path, monkeypatch):
+    data(*(f"images/{split}/{n}.png" for split in ("training", "validation") for n in range(4)))
+    (tmp_path / "r.yaml").write_text(
+        "name: x\ndata: {kind: folder, path: mine, annotations: null, classes: [a, b], size: [32, 32], batch: 2}\n"
+        "student: {kind: compact_unet, width: 4, stages: 2}\ntrain: {steps: 1}\n"
+    )
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"r\.yaml:2: data: the training images have no masks, and student has no"):
+        run(Context(read(tmp_path / "r.yaml"), tmp_path / "run"), "student")
 
 
 def test_an_image_without_a_mask_is_named(data, tmp_path):

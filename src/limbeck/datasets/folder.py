@@ -104,7 +104,7 @@ def _files(folder: Path, layout: str | Mapping[str, str], split: str) -> list[Pa
 
 def _held_out(files: list[Path], split: str, holdout: float) -> list[Path]:
     """Every n-th file for validation, the others for training, so that no file is in both."""
-    if not holdout:
+    if not holdout or split == "test":
         return files
     every = round(1 / holdout)
     return [file for number, file in enumerate(files) if (number % every == every - 1) == (split == "validation")]

@@ -74,9 +74,9 @@ RULES = {
 class Placement:
     """What is quantized, in the order of the graph.
 
-    ``layers`` are the nodes whose weights are quantized, ``edges`` pairs of producer and reader, ``outputs`` maps a node
-    to the edge whose range it shares, or to None for a range of its own; the outputs in ``unit`` lie in 0..1. Readers of
-    one output share its range by themselves.
+    ``layers`` are the nodes whose weights are quantized, ``edges`` pairs of producer and reader, ``outputs`` maps a
+    node to the edge whose range it shares, or to None for a range of its own; the outputs in ``unit`` lie in 0..1.
+    Readers of one output share its range by themselves.
     """
 
     layers: list[Node]

@@ -69,8 +69,21 @@ def _student(model: str, arch: str | None, weights: str | None) -> tuple[dict[st
         kind = f"{Path(source).resolve()}:{function}" if source.endswith(".py") else model
         return {"kind": kind} | ({"weights": str(Path(weights).resolve())} if weights else {}), None
     if path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        return {**(_arch(arch) if arch else {"kind": "segformer"}), "weights": model}, None
+        source = str(path.resolve()) if path.is_dir() else model
+        return {**(_arch(arch) if arch else _hub_kind(source)), "weights": source}, None
     raise UserError(f"{model}: no weight file, folder, hub id (owner/name) or code (./models.py:build).")
+
+
+def _hub_kind(source: str) -> dict[str, Any]:
+    """Kind and size of a hub id or folder, by its config.json."""
+    from limbeck.models._hub import hub_json
+    from limbeck.models.segformer import SIZES
+
+    config = hub_json(source, "config.json", Path())
+    fits = [name for name, spec in SIZES.items() if all(config.get(k) == spec[k] for k in ("depths", "hidden_sizes"))]
+    if config.get("model_type") != "segformer" or not fits:
+        raise UserError(f"{source}: is a {config.get('model_type', 'model without config.json')!r}; give --arch.")
+    return {"kind": "segformer", "size": fits[0]}
 
 
 def _arch(text: str) -> dict[str, Any]:

@@ -82,9 +82,10 @@ def _data(context: Context) -> _Data:
         known = getattr(component, "classes", None) or given.get("classes")
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
         return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {str(error).splitlines()[0]}")
-    batch = recipe.data.batch
-    if recipe.train and len(training) < (recipe.train.batch or batch):
-        raise UserError(f"{where / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
+    own = recipe.train.batch if recipe.train else None
+    batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
+    if recipe.train and len(training) < batch:
+        raise UserError(f"{place / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
     return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}")

@@ -77,7 +77,7 @@ class Context:
             UserError: If neither data nor weights name any.
         """
         weights = self.recipe.student.weights
-        carried = _carried_classes(Path(weights)) if weights else ()
+        carried = _carried_classes(weights) if weights else ()
         if not carried:
             raise UserError(
                 f"{self.recipe.place / 'data'}: neither the data nor the student's weights name the classes; "
@@ -163,14 +163,15 @@ class Context:
         return self.folder / role / f"{role}.safetensors"
 
 
-def _carried_classes(path: Path) -> tuple[str, ...]:
-    if path.suffix == ".safetensors" and path.is_file():
+def _carried_classes(weights: str) -> tuple[str, ...]:
+    """Class names in a weight file of ours, or in the config.json of a hub id or folder."""
+    path = Path(weights)
+    if path.is_file():
         metadata = Metadata.read(path)
         return metadata.classes if metadata else ()
-    config = path / "config.json"
-    if config.is_file():
-        from limbeck.record import read_json
+    from limbeck.models._hub import hub_json
 
-        names = {int(key): str(value) for key, value in (read_json(config).get("id2label") or {}).items()}
-        return tuple(names[index] for index in sorted(names))
-    return ()
+    names = {
+        int(key): str(value) for key, value in hub_json(weights, "config.json", Path()).get("id2label", {}).items()
+    }
+    return tuple(names[index] for index in sorted(names))

@@ -14,8 +14,7 @@ from limbeck.metrics.agreement import agreement
 from limbeck.record import file_digest
 from limbeck.runtimes.eager import Eager
 from limbeck.stages.context import Context
-from limbeck.stages.quantize import weight_files
-from limbeck.stages.rows import exported, has
+from limbeck.stages.rows import exported, has, weight_files
 
 __all__ = ["run"]
 

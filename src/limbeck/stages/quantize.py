@@ -1,6 +1,6 @@
 """Quantize the student: prepare, calibrate, perhaps train on, keep what can be converted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from limbeck.recipe import Qat, Quantize
 from limbeck.record import UserError
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
+from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.train import (
     accelerator_for,
     load_role,
@@ -36,24 +37,7 @@ from limbeck.train.session import train
 from limbeck.train.taps import LOGITS
 from limbeck.train.terms import split_path
 
-__all__ = ["labels", "run", "weight_files"]
-
-
-def labels(recipe_quantize: Sequence[Quantize]) -> list[str]:
-    """Name of each entry of ``quantize`` in file names: ``int8``, or ``int8-<target>`` where there are several."""
-    if len(recipe_quantize) == 1:
-        return ["int8"]
-    named = [f"int8-{spec.spec.get('target', spec.kind)}" for spec in recipe_quantize]
-    return [name if named.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(named)]
-
-
-def weight_files(context: Context) -> dict[str, Path]:
-    """Quantized weight files by label; PTQ beside QAT ends in ``-ptq``."""
-    found: dict[str, Path] = {}
-    for label, spec in zip(labels(context.recipe.quantize), context.recipe.quantize, strict=True):
-        for name in [f"{label}-ptq", label] if spec.qat else [label]:
-            found[name] = context.folder / "quantize" / f"student.{name}.safetensors"
-    return found
+__all__ = ["run"]
 
 
 def run(context: Context) -> dict[str, Any]:

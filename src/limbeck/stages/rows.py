@@ -1,12 +1,14 @@
 """The rows of a run's table: which file runs where."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.recipe import Quantize
 from limbeck.stages.context import ROLES, Context
 
-__all__ = ["Row", "exported", "rows"]
+__all__ = ["Row", "cpu_has_bf16", "exported", "has", "labels", "rows", "weight_files"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,23 @@ class Row:
         }  # fmt: skip
 
 
+def labels(recipe_quantize: Sequence[Quantize]) -> list[str]:
+    """Name of each entry of ``quantize`` in file names: ``int8``, or ``int8-<target>`` where there are several."""
+    if len(recipe_quantize) == 1:
+        return ["int8"]
+    named = [f"int8-{spec.spec.get('target', spec.kind)}" for spec in recipe_quantize]
+    return [name if named.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(named)]
+
+
+def weight_files(context: Context) -> dict[str, Path]:
+    """Quantized weight files by label; PTQ beside QAT ends in ``-ptq``."""
+    found: dict[str, Path] = {}
+    for label, spec in zip(labels(context.recipe.quantize), context.recipe.quantize, strict=True):
+        for name in [f"{label}-ptq", label] if spec.qat else [label]:
+            found[name] = context.folder / "quantize" / f"student.{name}.safetensors"
+    return found
+
+
 def exported(context: Context, model: str, label: str, kind: str) -> Path:
     """Where the exported file of a model is."""
     return context.folder / "export" / f"{model}.{label}.{kind}"
@@ -59,7 +78,6 @@ def exported(context: Context, model: str, label: str, kind: str) -> Path:
 
 def rows(context: Context) -> list[Row]:
     """All rows of a run: weights in eager, exported files in every runtime that reads them."""
-    from limbeck.stages.quantize import weight_files  # it needs torch, and timing exported files does not
 
     recipe = context.recipe
     runtimes = recipe.bench.runtimes if recipe.bench else ["eager"]

@@ -76,13 +76,17 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     check_data(context)
     accelerator = accelerator_for(context, settings.precision)
     distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
+    if not distilled and context.dataset("training")[0].target is None:
+        raise UserError(
+            f"{context.recipe.place / 'data'}: the training images have no masks, "
+            f"and {role} has no teacher to learn from."
+        )
     teacher = teacher_of(context, accelerator) if distilled else None
     terms = make_terms(context, model, teacher.model) if teacher else []
     objective = make_objective(context, model, settings, terms, teacher)
     before = state_digest(teacher.model) if teacher else None
-    result = train(
-        plan_for(context, role, settings), objective, views_of(context), validator(context, model), accelerator
-    )
+    plan = plan_for(context, role, settings)
+    result = train(plan, objective, views_of(context), validator(context, model), accelerator)
     if teacher and state_digest(teacher.model) != before:
         raise AssertionError("the teacher changed while the student was trained")
     accelerator.wait_for_everyone()
