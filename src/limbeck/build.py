@@ -77,8 +77,8 @@ def _foreign(kind: str, where: Place | str, root: Path) -> Callable[..., Any]:
 def _load_module(source: str, where: Place | str) -> Any:
     try:
         return importlib.import_module(source)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{where}: cannot import {source!r} ({error}).") from error
+    except Exception as error:  # whatever the user's own code raises
+        raise UserError(f"{where}: cannot import {source!r}: {type(error).__name__}: {error}") from error
 
 
 def _load_file(path: Path, where: Place | str) -> Any:

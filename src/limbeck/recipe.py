@@ -324,8 +324,20 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
     shown = _short(path)
     raw, lines = place.parse(text, shown)
     for assignment in overrides or []:
-        _forget(lines, place.override(raw, assignment))
+        keys = place.override(raw, assignment)
+        _forget(lines, keys)
+        _one_length(raw, keys)
     return from_dict(raw, Place(shown, (), lines), path.parent)
+
+
+def _one_length(raw: dict[str, Any], keys: Keys) -> None:
+    """``epochs`` set from the command line replaces ``steps`` in the file, and the other way round."""
+    other = {"epochs": "steps", "steps": "epochs"}.get(str(keys[-1]))
+    section: Any = raw
+    for key in keys[:-1]:
+        section = section[key]
+    if other and isinstance(section, dict):
+        section.pop(other, None)
 
 
 def _forget(lines: dict[Keys, int], keys: Keys) -> None:

@@ -129,7 +129,8 @@ def _reusable(folder: Path, name: str, reads: dict[str, Any], fingerprint: str) 
     Raises:
         UserError: If it was begun with other keys; names them.
     """
-    for file in ("record.json", "started.json"):
+    begun = any(folder.rglob("step-*.pt"))  # without a checkpoint there is nothing to mix with other keys
+    for file in ["record.json", *(["started.json"] if begun else [])]:
         if (folder / file).is_file():
             before = read_json(folder / file)
             if before["fingerprint"] == fingerprint:

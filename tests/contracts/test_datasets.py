@@ -11,7 +11,7 @@ from limbeck.data.sample import VOID
 from limbeck.record import UserError
 
 SPECS = {
-    "scenes": {"size": [32, 48], "training": 6, "validation": 4, "test": 3},
+    "scenes": {"canvas": [32, 48], "training": 6, "validation": 4, "test": 3},
     "folder": {"path": "mine", "classes": ["a", "b", "c"]},
     "camvid": {},
 }

@@ -48,9 +48,7 @@ def test_one_public_name(room: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("room", "kind"), COMPONENTS)
-def test_no_parameter_of_a_reserved_name(room: str, kind: str, request: pytest.FixtureRequest) -> None:
-    if (room, kind) == ("datasets", "scenes"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="data.size is the section's: scenes cannot get its"))
+def test_no_parameter_of_a_reserved_name(room: str, kind: str) -> None:
     reserved = {name for section in RESERVED[room] for name in section.model_fields}
     taken = reserved & set(inspect.signature(find(room, kind, "here")).parameters)
     assert not taken, f"the section {[s.__name__ for s in RESERVED[room]]} keeps {sorted(taken)} to itself"

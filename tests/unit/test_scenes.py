@@ -13,12 +13,12 @@ SMALL = (64, 96)
 
 
 def fingerprint(index: int) -> str:
-    sample = Scenes("validation", size=SMALL, seed=3)[index]
+    sample = Scenes("validation", canvas=SMALL, seed=3)[index]
     return hashlib.sha256(sample.image.tobytes() + sample.target.tobytes()).hexdigest()
 
 
 def test_an_index_is_always_the_same_scene_in_any_order():
-    scenes = Scenes("validation", size=SMALL, seed=3)
+    scenes = Scenes("validation", canvas=SMALL, seed=3)
     first = scenes[4]
     scenes[1]
     again = scenes[4]
@@ -35,7 +35,7 @@ def test_another_process_draws_the_same_bytes():
 
 def test_no_scene_is_drawn_twice():
     drawn = [
-        Scenes(split, size=SMALL, seed=seed)[index].image.tobytes()
+        Scenes(split, canvas=SMALL, seed=seed)[index].image.tobytes()
         for split in ("training", "validation", "test")
         for seed in (0, 1)
         for index in (0, 1)
@@ -44,13 +44,13 @@ def test_no_scene_is_drawn_twice():
 
 
 def test_a_longer_split_starts_with_the_same_scenes():
-    short, long = Scenes("training", training=2, size=SMALL), Scenes("training", training=9, size=SMALL)
+    short, long = Scenes("training", training=2, canvas=SMALL), Scenes("training", training=9, canvas=SMALL)
     assert (len(short), len(long)) == (2, 9)
     assert np.array_equal(short[1].image, long[1].image)
 
 
 def test_types_labels_and_every_class_in_fifty_scenes():
-    scenes = Scenes("training", size=(120, 160))
+    scenes = Scenes("training", canvas=(120, 160))
     seen = set()
     for index in range(50):
         sample = scenes[index]
@@ -67,21 +67,21 @@ def test_classes_and_palette_go_together():
 
 @pytest.mark.parametrize("size", [(64, 96), (120, 160), (150, 90), (16, 16)])
 def test_size_is_height_and_width(size):
-    sample = Scenes("test", size=size)[0]
+    sample = Scenes("test", canvas=size)[0]
     assert sample.image.shape == (*size, 3)
     assert sample.target.shape == size
 
 
 @pytest.mark.parametrize("index", range(3))
 def test_a_scene_stays_the_same_scene_at_another_size(index):
-    coarse = Scenes("training", size=(120, 160))[index].target
-    fine = Scenes("training", size=(240, 320))[index].target[::2, ::2]
+    coarse = Scenes("training", canvas=(120, 160))[index].target
+    fine = Scenes("training", canvas=(240, 320))[index].target[::2, ::2]
     both = (coarse != VOID) & (fine != VOID)
     assert np.mean(coarse[both] == fine[both]) > 0.93
 
 
 def test_digest_tells_apart_all_that_changes_the_data():
-    makers = ({}, {"seed": 1}, {"size": SMALL}, {"training": 7})
+    makers = ({}, {"seed": 1}, {"canvas": SMALL}, {"training": 7})
     digests = [Scenes("training", **arguments).digest() for arguments in makers]
     digests += [Scenes("validation").digest(), Scenes("test").digest()]
     assert len(set(digests)) == len(digests)
@@ -89,7 +89,7 @@ def test_digest_tells_apart_all_that_changes_the_data():
 
 
 def test_iteration_ends_and_the_end_counts_backwards():
-    scenes = Scenes("test", size=(16, 16), test=2)
+    scenes = Scenes("test", canvas=(16, 16), test=2)
     assert [sample.name for sample in scenes] == ["test-00000", "test-00001"]
     assert scenes[np.int64(-1)].name == "test-00001"
     with pytest.raises(IndexError):
@@ -97,7 +97,7 @@ def test_iteration_ends_and_the_end_counts_backwards():
 
 
 def test_a_recipe_builds_it():
-    scenes = build("datasets", {"kind": "scenes", "size": [64, 96]}, "data", split="training", root="nowhere")
+    scenes = build("datasets", {"kind": "scenes", "canvas": [64, 96]}, "data", split="training", root="nowhere")
     assert len(scenes) == 400
     assert scenes[0].image.shape == (64, 96, 3)
 
@@ -107,7 +107,7 @@ def test_a_recipe_builds_it():
     [
         ("train", {}, "training, validation, test"),
         ("training", {"training": 0}, "training has 0 scenes"),
-        ("test", {"size": (8, 64)}, "16 or more"),
+        ("test", {"canvas": (8, 64)}, "16 or more"),
         ("test", {"seed": -1}, "0 or more"),
     ],
 )

@@ -42,25 +42,33 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def listed(files: list[Path], names: Path) -> list[Path]:
-    """The files that a list file names: one path without suffix a line, such as ``drive/0001``, in the list's order.
+    """The files that a list names, in its order: a path a line, such as ``drive/0001``; a second column is left out.
 
     Raises:
-        UserError: If the list is missing or names a file that is not there.
+        UserError: If the list is missing, or a line names no file or several.
     """
     try:
         wanted = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise UserError(f"{names}: this list of samples cannot be read ({error.strerror}).") from error
-    by_tail = {str(Path(*path.with_suffix("").parts[-parts:])): path for path in files for parts in range(1, 5)}
-    missing = [line for line in wanted if _tail(line) not in by_tail]
+    by_tail: dict[str, list[Path]] = {}
+    for path in files:
+        parts = path.with_suffix("").parts
+        for depth in range(1, min(5, len(parts)) + 1):
+            by_tail.setdefault("/".join(parts[-depth:]), []).append(path)
+    found = [by_tail.get(_tail(line)) or by_tail.get(_tail(line.split()[0]), []) for line in wanted]
+    missing = [line for line, paths in zip(wanted, found, strict=True) if not paths]
     if missing:
         raise UserError(f"{names}: {len(missing)} of {len(wanted)} names have no image, first {missing[0]!r}.")
-    return [by_tail[_tail(line)] for line in wanted]
+    for line, paths in zip(wanted, found, strict=True):
+        if len(paths) > 1:
+            raise UserError(f"{names}: {line!r} fits {len(paths)} images, such as {paths[1]}; write its folder too.")
+    return [paths[0] for paths in found]
 
 
 def _tail(line: str) -> str:
-    path = Path(line.split()[0])
-    return str(path.with_suffix("")) if path.suffix.lower() in IMAGES else str(path)
+    path = Path(line)
+    return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGES else path.as_posix()
 
 
 def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suffix: str = "") -> list[Pair]:

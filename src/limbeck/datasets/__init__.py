@@ -2,8 +2,8 @@
 
 A dataset is built for one split (``training``, ``validation`` or ``test``) and yields
 :class:`limbeck.data.sample.Sample`. It augments nothing and resizes nothing. Runtime arguments it may ask for:
-``split`` and ``root`` (the folder that holds data sets). A missing root or an empty split is an error that names the command or
-file that would help.
+``split`` and ``root``, the folder that holds data sets. A missing root or an empty split is an error that names the
+command or file that would help.
 """
 
 from typing import Protocol

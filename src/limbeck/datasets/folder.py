@@ -54,10 +54,11 @@ class Folder:
             raise ValueError(f"holdout must be between 0 and 0.5, got {holdout}")
         self.folder = _existing(root / path)
         self.zero_label, self.void = zero_label, tuple(void or ())
-        found = _held_out(_files(self.folder, images, split), split, holdout)
+        found = _files(self.folder, images, split)
         masks = [] if annotations is None else _files(self.folder, annotations, split)
         if lists is not None:
             found = listed(found, self.folder / _of_split(lists, split))
+        found = _held_out(found, split, holdout)
         if not found:
             raise UserError(f"{self.folder}: the split {split!r} is empty: no images in {_of_split(images, split)!r}.")
         unlabelled = [Pair(image, None, image.stem) for image in found]

@@ -31,14 +31,14 @@ class Scenes:
 
     Args:
         split: "training", "validation" or "test"; their scenes differ.
-        size: Height and width in pixels, at least 16 each.
+        canvas: Height and width of the drawing in pixels, at least 16 each.
         training: Number of scenes in the training split.
         validation: Number of scenes in the validation split.
         test: Number of scenes in the test split.
         seed: Another seed gives other scenes in all splits. Not negative.
 
     Raises:
-        UserError: If the split is unknown or empty, the size is too small, or the seed is negative.
+        UserError: If the split is unknown or empty, the canvas is too small, or the seed is negative.
     """
 
     classes = CLASSES
@@ -48,7 +48,7 @@ class Scenes:
         self,
         split: str,
         *,
-        size: tuple[int, int] = (120, 160),
+        canvas: tuple[int, int] = (120, 160),
         training: int = 400,
         validation: int = 60,
         test: int = 60,
@@ -59,11 +59,11 @@ class Scenes:
             raise UserError(f"scenes: no such split {split!r}; known: {', '.join(SPLITS)}.")
         if lengths[split] < 1:
             raise UserError(f"scenes: {split} has {lengths[split]} scenes; ask for 1 or more.")
-        if min(size) < MIN_SIDE:
-            raise UserError(f"scenes: size [height, width] is {list(size)}; each must be {MIN_SIDE} or more.")
+        if min(canvas) < MIN_SIDE:
+            raise UserError(f"scenes: canvas [height, width] is {list(canvas)}; each must be {MIN_SIDE} or more.")
         if seed < 0:
             raise UserError(f"scenes: seed is {seed}; it must be 0 or more.")
-        self.split, self.size, self.seed = split, (size[0], size[1]), seed
+        self.split, self.canvas, self.seed = split, (canvas[0], canvas[1]), seed
         self._length = lengths[split]
 
     def __len__(self) -> int:
@@ -71,14 +71,14 @@ class Scenes:
 
     def __getitem__(self, index: int) -> Sample:
         index = range(self._length)[operator.index(index)]
-        easel = paint_scene(Dice(*self._entropy(index, 1)), self.size)
+        easel = paint_scene(Dice(*self._entropy(index, 1)), self.canvas)
         image = photograph(easel, generator(*self._entropy(index, 2)))
         target = annotate(easel.canvas, generator(*self._entropy(index, 3)))
         return Sample(image, target, f"{self.split}-{index:05d}")
 
     def digest(self) -> str:
         """A short hash of the arguments and of the version of the drawing: it needs no scene to be drawn."""
-        return digest(["scenes", DRAWING, self.split, self.size, self._length, self.seed])
+        return digest(["scenes", DRAWING, self.split, self.canvas, self._length, self.seed])
 
     def _entropy(self, index: int, use: int) -> tuple[int, int, int, int]:
         """Four numbers, the last never zero: trailing zeros would not count."""

@@ -2,6 +2,6 @@
 
 A distillation loss has ``forward(student, teacher, target)`` with student and teacher of equal size and the target at
 that size (or None); a task loss has ``forward(logits, target)``. Both return a float32 scalar, averaged over the batch.
-A batch without a valid pixel gives 0 with a gradient path. A loss knows neither its weight nor where its inputs come
-from.
+One that looks at labels gives 0, with a gradient path, for a batch without a valid pixel. A loss knows neither its
+weight nor where its inputs come from.
 """

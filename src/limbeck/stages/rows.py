@@ -78,7 +78,6 @@ def exported(context: Context, model: str, label: str, kind: str) -> Path:
 
 def rows(context: Context) -> list[Row]:
     """All rows of a run: weights in eager, exported files in every runtime that reads them."""
-
     recipe = context.recipe
     runtimes = recipe.bench.runtimes if recipe.bench else ["eager"]
     present = [role for role in ROLES if has(context, role)]

@@ -133,9 +133,8 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     data, length = context.recipe.data, len(context.dataset("training"))
     batch = settings.batch or data.batch
     if length < batch:
-        raise UserError(
-            f"{context.recipe.place / 'data' / 'batch'}: {batch} images a batch, but only {length} to train on."
-        )
+        where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
+        raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
     folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
     return Plan(role, folder, context.log, settings, "miou", context.recipe.seed, batch, data.workers, length)
 
