@@ -50,7 +50,7 @@ def test_trains(quantizer: Any, tiny: Callable[..., nn.Module]) -> None:
         loss.backward()
         assert all(parameter.grad is not None for parameter in prepared.parameters())
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]
     freeze_observers(prepared)
     set_mode(prepared, False)

@@ -69,7 +69,8 @@ class Tokens(nn.Module):
         h, w = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)
         q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
-        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+        heads = [t.unflatten(-1, (2, 8)).transpose(1, 2) for t in (q, k, v)]
+        x = x + self.out(nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
         y = self.up(self.norm(x)).transpose(1, 2).unflatten(2, (h, w))
         x = x + self.down(nn.functional.gelu(self.local(y).flatten(2).transpose(1, 2)))
         logits: Tensor = self.classifier(x.transpose(1, 2).unflatten(2, (h, w)))
@@ -102,7 +103,7 @@ def trained() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     models: dict[str, nn.Module] = {"gated": Gated(), "tokens": Tokens()}
     for model in models.values():
-        fit(model.train(), model.parameters(), 40)
+        fit(model.train(), model.parameters(), 30)
         model.eval()
     return models
 
@@ -143,8 +144,11 @@ def test_calibrated_graph_converts_exactly(trained: dict[str, nn.Module], name: 
     assert agreement(logits, trained[name](images)) > 0.97
 
 
+LIVE = pytest.param({"batch_norm": "live"}, marks=pytest.mark.slow)  # torchao traces a hundred patterns for it
+
+
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("settings", [{"batch_norm": "live"}, {"weights": "per_tensor", "activations": "symmetric"}])
+@pytest.mark.parametrize("settings", [LIVE, {"weights": "per_tensor", "activations": "symmetric"}])
 def test_trained_graph_converts_exactly(trained: dict[str, nn.Module], target: Any, settings: dict[str, Any]) -> None:
     quantizer, images = Pt2e(target, **settings), scenes(16, 7)[0]
     prepared = prepared_from(trained["gated"], quantizer, qat=True)
@@ -158,6 +162,7 @@ def test_trained_graph_converts_exactly(trained: dict[str, nn.Module], target: A
     assert agreement(logits, trained["gated"](images)) > 0.9
 
 
+@pytest.mark.slow
 def test_preparing_keeps_batch_norm_and_dropout_settings() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=1e-3, momentum=0.01), nn.ReLU(), nn.Dropout(0.3),
@@ -261,6 +266,7 @@ def run_onnxruntime(path: Path, images: Tensor, optimized: Path | None = None, p
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.add_free_dimension_override_by_name("batch", len(images))  # with an open batch linear layers fuse less
     if plain:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimized:

@@ -107,6 +107,7 @@ class Pt2e:
         set_mode(graph, False)
         absorb_eps(graph)
         converted: GraphModule = convert_pt2e(graph)
+        converted.training = False  # .eval() is refused; exporters look at the flag
         return converted
 
     def state(self, prepared: GraphModule) -> tuple[dict[str, Tensor], dict[str, Any]]:
