@@ -106,15 +106,22 @@ def build(room: str, spec: Mapping[str, Any], where: Place | str, root: Path | N
     the recipe.
 
     Raises:
-        UserError: If the kind is unknown, an argument is unknown, missing, of the wrong type or refused.
+        UserError: If the kind is unknown, an argument is unknown, missing, of the wrong type or refused, or the user's
+            own code fails.
     """
     component = find(room, spec["kind"], _inside(where, "kind"), root)
     given = {key: value for key, value in spec.items() if key != "kind"}
     checked = check(component, given, where, spec["kind"], runtime)
     try:
         return component(**checked)
-    except ValueError as error:
-        raise UserError(f"{where} ({spec['kind']}): {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        if ":" in spec["kind"]:  # the user's own code may raise anything
+            raise UserError(f"{where} ({spec['kind']}): {type(error).__name__}: {error}") from error
+        if isinstance(error, ValueError):
+            raise UserError(f"{where} ({spec['kind']}): {error}") from error
+        raise
 
 
 def check(
@@ -127,8 +134,10 @@ def check(
     """
     try:
         parameters = inspect.signature(component, eval_str=True).parameters
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise UserError(f"{where}: the types of {kind} cannot be read ({error}); import them at run time.") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {kind} is no function or class with a signature that can be read.") from error
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     own = {n: p for n, p in parameters.items() if n not in runtime and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     unknown = [] if open_ended else [name for name in given if name not in own]

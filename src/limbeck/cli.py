@@ -1,5 +1,7 @@
 """The command line: one function a verb that parses, calls and prints."""
 
+import logging
+import json
 import os
 import sys
 from pathlib import Path
@@ -119,11 +121,16 @@ def evaluate(recipe: Source, overrides: Overrides = None, device: Device = "auto
 def bench(
     sources: Annotated[list[str], typer.Argument(help="A recipe with changes, or exported files.")],
     runtime: Annotated[list[str] | None, typer.Option(help="Runtime to time files in; all by default.")] = None,
-    threads: Annotated[int, typer.Option(help="0 means the number of physical cores.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of a row.")] = 60,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="0, the default, means the number of physical cores.")
+    ] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="Timed runs of a row; 60 by default.")] = None,
     size: Annotated[
         tuple[int, int] | None, typer.Option(help="Input height and width of files that do not say.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that a weight file names (`./model.py:build`), beside it.")
+    ] = False,
     device: Device = "auto",
     force: Force = None,
 ) -> None:
@@ -131,17 +138,28 @@ def bench(
     from rich.console import Console
 
     from limbeck.recipe import Bench
+    from limbeck.record import UserError
     from limbeck.report import tables
     from limbeck.run import device_of
+    from limbeck.show import is_first_process
+    from limbeck.stages.bench import files, refuse_unknown
 
+    refuse_unknown(runtime or [])
+    wanted = {"runtimes": runtime or None, "threads": threads, "runs": runs}
+    given = {key: value for key, value in wanted.items() if value is not None}
     if not Path(sources[0]).suffix or Path(sources[0]).suffix in (".yaml", ".yml") or Path(sources[0]).is_dir():
-        _run(sources[0], sources[1:], "report", force, device)
+        if size or trust:
+            raise UserError(f"{sources[0]}: --size and --trust are for files; a recipe says both itself (data.size).")
+        changes = [f"bench.{key}={json.dumps(value)}" for key, value in given.items()]
+        folder = _run(sources[0], [*sources[1:], *changes], "report", force, device)
+        if is_first_process():
+            _finish(folder)
         return
-    from limbeck.stages.bench import files
-
-    given = {"runtimes": runtime} if runtime else {}
-    settings = Bench.model_validate({"threads": threads, "runs": runs, **given})
-    Console().print(tables.console(files([Path(s) for s in sources], settings, device_of(device), size)))
+    if force:
+        raise UserError("--force: is for recipes; files are timed each time.")
+    settings = Bench.model_validate(given)
+    found = files([Path(source) for source in sources], settings, device_of(device), size, trust=trust)
+    Console().print(tables.console(found))
 
 
 @app.command(epilog="Example: `limbeck report demo`")
@@ -222,6 +240,7 @@ def main() -> None:
 
     # Threads that wait sleep: on a machine that others use too, spinning ones make training several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a warning between torch and torchao
     try:
         app(standalone_mode=False)
     except UserError as error:

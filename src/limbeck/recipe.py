@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from limbeck import place
 from limbeck.place import Keys, Place, nearest
@@ -160,6 +160,13 @@ class Qat(Train):
     """Train the FP32 student on for just as long, as the row to compare with."""
     freeze_batch_norm: Share = 0.33
 
+    @field_validator("precision")
+    @classmethod
+    def _fp32(cls, precision: str) -> str:
+        if precision != "fp32":
+            raise ValueError("QAT runs in fp32; leave precision out here")
+        return precision
+
 
 class Ramp(Section):
     """Weight of a term over the training, as a factor between 0 and 1; shares of all steps."""
@@ -223,6 +230,8 @@ class Evaluate(Section):
 
     split: Literal["training", "validation", "test"] = "validation"
     batch: Count = 8
+    samples: Annotated[int, Field(ge=0)] = 8
+    """Images that the report shows: best, worst, most changed by quantization, typical."""
 
 
 class Bench(Section):
@@ -237,12 +246,6 @@ class Bench(Section):
     """Turns that every row gets, forwards and backwards in turn."""
     batches: list[Count] = [1, 8]
     """Batch sizes tried for throughput."""
-
-
-class Report(Section):
-    """What the page shows."""
-
-    samples: Annotated[int, Field(ge=0)] = 8
 
 
 class Task(Component):
@@ -268,7 +271,6 @@ class Recipe(Section):
     export: list[Export] = [Export()]
     evaluate: Evaluate = Evaluate()
     bench: Bench | None = Bench()
-    report: Report = Report()
 
     _place: Place = PrivateAttr(default=Place("recipe"))
     _root: Path = PrivateAttr(default=Path())
@@ -304,6 +306,10 @@ class Recipe(Section):
         return self
 
 
+LISTS = ("quantize", "export")
+"""Sections that may be written as a single mapping where there is only one."""
+
+
 def packaged() -> dict[str, Path]:
     """Recipes inside the package by name, such as ``camvid/quick``."""
     folder = Path(str(resources.files("limbeck") / "recipes"))
@@ -324,10 +330,31 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
     shown = _short(path)
     raw, lines = place.parse(text, shown)
     for assignment in overrides or []:
-        keys = place.override(raw, assignment)
+        _as_lists(raw, lines)
+        keys = place.override(raw, _indexed(raw, assignment))
         _forget(lines, keys)
         _one_length(raw, keys)
     return from_dict(raw, Place(shown, (), lines), path.parent)
+
+
+def _as_lists(raw: dict[str, Any], lines: dict[Keys, int]) -> None:
+    """Make a single mapping a list of one, in the values and in the lines of their keys."""
+    for section in [section for section in LISTS if isinstance(raw.get(section), dict)]:
+        raw[section] = [raw[section]]
+        inside = {keys: line for keys, line in lines.items() if keys[0] == section and len(keys) > 1}
+        for keys in inside:
+            del lines[keys]
+        lines.update({(section, 0, *keys[1:]): line for keys, line in inside.items()})
+
+
+def _indexed(raw: dict[str, Any], assignment: str) -> str:
+    """``quantize.target=x`` means ``quantize.0.target=x`` where there is only one."""
+    dotted, equals, text = assignment.partition("=")
+    section, dot, rest = dotted.partition(".")
+    entries = raw.get(section)
+    one = section in LISTS and isinstance(entries, list) and len(entries) == 1
+    plain = dot and not rest.partition(".")[0].isdecimal()
+    return f"{section}.0.{rest}{equals}{text}" if one and plain else assignment
 
 
 def _one_length(raw: dict[str, Any], keys: Keys) -> None:
@@ -376,7 +403,7 @@ def from_dict(raw: dict[str, Any], where: Place, root: Path) -> Recipe:
 
 def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     value = dict(raw)
-    for key in ("quantize", "export"):
+    for key in LISTS:
         if isinstance(value.get(key), dict):
             value[key] = [value[key]]
         elif key in value and value[key] is None:
@@ -388,15 +415,15 @@ def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
             value["teacher"] = teacher | {"train": merged(train, teacher.get("train") or {})}
     if isinstance(value.get("quantize"), list):
         value["quantize"] = [_with_train(spec, train) for spec in value["quantize"]]
-    for section in ("teacher", "student", "data", "quantize", "distil"):
-        value = value | {section: _absolute(value[section], root)} if section in value else value
-    return value
+    found: dict[str, Any] = _absolute(value, root)
+    return found
 
 
 def _with_train(spec: Any, train: Any) -> Any:
     if not isinstance(spec, dict) or not isinstance(spec.get("qat"), dict):
         return spec
-    return spec | {"qat": merged(train if isinstance(train, dict) else {}, spec["qat"]) | {"precision": "fp32"}}
+    below = (train if isinstance(train, dict) else {}) | {"precision": "fp32"}
+    return spec | {"qat": merged(below, spec["qat"])}
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -410,18 +437,25 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(section: Any, root: Path) -> Any:
-    """Make paths relative to the recipe absolute, so that a resolved recipe works from anywhere."""
+    """Make paths relative to the recipe absolute, however deep, so that a resolved recipe works from anywhere."""
     if isinstance(section, list):
         return [_absolute(item, root) for item in section]
     if not isinstance(section, dict):
         return section
-    section = dict(section)
-    if isinstance(section.get("kind"), str) and section["kind"].startswith("."):
-        source, colon, name = section["kind"].rpartition(":")
-        section["kind"] = f"{(root / source).resolve()}{colon}{name}"
-    if isinstance(section.get("weights"), str) and (root / section["weights"]).exists():
-        section["weights"] = str((root / section["weights"]).resolve())
+    section = {key: _absolute(value, root) for key, value in section.items()}
+    source, colon, name = str(section.get("kind", "")).rpartition(":")
+    if colon and source.endswith(".py"):
+        section["kind"] = f"{(root / source).resolve()}:{name}"
+    _find_beside(section, "weights", root)
+    if isinstance(section.get("calibration"), dict):
+        _find_beside(section["calibration"], "images", root)
     return section
+
+
+def _find_beside(section: dict[str, Any], key: str, root: Path) -> None:
+    """Make the path under ``key`` absolute if there is something at it beside the recipe."""
+    if section.get(key) and isinstance(section[key], str) and (root / section[key]).exists():
+        section[key] = str((root / section[key]).resolve())
 
 
 def _humanised(error: Any, where: Place) -> str:

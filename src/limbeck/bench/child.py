@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from limbeck.artifact.load import Predictor, load
-from limbeck.build import find
+from limbeck.build import check, find
 from limbeck.record import UserError
 
 __all__ = ["main"]
@@ -49,6 +49,7 @@ class Worker:
     """Holds what a row has loaded between two of its turns."""
 
     def __init__(self) -> None:
+        self._runtime: Callable[[Any], Any] | None = None
         self._predictor: Predictor | None = None
         self._shape = (0, 0, 0, 0)
         self._image = (0, 0)
@@ -57,7 +58,7 @@ class Worker:
         """Do what ``request["do"]`` says: load, latency, end_to_end or memory."""
         if request["do"] == "load":
             return self._load(request)
-        assert self._predictor is not None, "the first request is to load"
+        assert self._runtime is not None, "the first request is to load"
         if request["do"] == "memory":
             return {"peak_rss_mb": peak_rss_mb(), "peak_gpu_mb": peak_gpu_mb()}
         call = self._inference(request["batch"]) if request["do"] == "latency" else self._end_to_end()
@@ -67,29 +68,28 @@ class Worker:
         """Open the file and run it once; importing the engine is not part of the time."""
         self._shape, self._image = tuple(request["shape"]), tuple(request["image"])
         root = Path(request["root"]) if request["root"] else None
-        find("runtimes", request["runtime"], "runtime", root)
+        kind, path = request["runtime"], Path(request["path"])
+        component = find("runtimes", kind, "runtime", root)
+        given = {name: request[name] for name in ("threads", "device", "precision")} | {"root": root}
         begin = perf_counter()
-        self._predictor = load(
-            Path(request["path"]),
-            runtime=request["runtime"],
-            threads=request["threads"],
-            device=request["device"],
-            precision=request["precision"],
-            root=root,
-        )
+        if request["bare"]:
+            self._runtime = component(**check(component, {}, "runtime", kind, {"path": path} | given))
+        else:
+            self._predictor = load(path, runtime=kind, **given)
+            self._runtime = self._predictor.runtime
         self._inference(self._shape[0])()
-        return {"load_ms": (perf_counter() - begin) * 1e3, "info": self._predictor.info}
+        return {"load_ms": (perf_counter() - begin) * 1e3, "info": getattr(self._runtime, "info", {})}
 
     def _inference(self, batch: int) -> Callable[[], object]:
         """The artifact alone. Runtimes return when the logits are computed, so there is nothing left to wait for."""
-        assert self._predictor is not None
-        runtime = self._predictor.runtime
+        assert self._runtime is not None
+        runtime = self._runtime
         pixel_values = np.random.default_rng(0).standard_normal((batch, *self._shape[1:]), dtype=np.float32)
         return lambda: runtime(pixel_values)
 
     def _end_to_end(self) -> Callable[[], object]:
         """From an image array to its mask at the image's size."""
-        assert self._predictor is not None
+        assert self._predictor is not None, "a bare file makes no masks"
         predictor = self._predictor
         image = np.random.default_rng(0).integers(0, 256, (*self._image, 3), dtype=np.uint8)
         return lambda: predictor.mask(image)

@@ -12,7 +12,7 @@ from limbeck.bench.process import NoAnswerError, Process, running
 from limbeck.bench.size import file_mb
 from limbeck.runtimes._cores import physical_cores
 
-__all__ = ["Job", "measure", "statistics", "turns"]
+__all__ = ["Job", "measure", "statistics", "turns", "turns_in_all"]
 
 Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -31,10 +31,11 @@ class Job:
         path: The exported file.
         shape: Input [n, 3, h, w] the latency is taken at.
         threads: 0 means the number of physical cores.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda:i``.
         precision: What the runtime may compute in.
         root: Folder of the recipe, for a user's own parts.
         image: Size [h, w] of the image that ``end_to_end_ms`` starts from; the shape's own if None.
+        bare: The file does not say how an image becomes its input: it has no ``end_to_end_ms``.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Job:
     precision: str = "fp32"
     root: Path | None = None
     image: tuple[int, int] | None = None
+    bare: bool = False
 
 
 @dataclass
@@ -94,7 +96,7 @@ def measure(
 
     Returns:
         For each id: ``latency_ms`` of the artifact alone (mean, std, p50, p95, p99), ``end_to_end_ms`` (median, image
-        array to mask at the image's size), ``throughput_ips`` (images a second at the best batch size), ``load_ms``
+        array to mask at the image's size; None for a bare job), ``throughput_ips`` (images a second at the best batch size), ``load_ms``
         (file to first answer), ``peak_rss_mb`` (the whole process, while it ran at the shape's batch), ``peak_gpu_mb``
         (None if unknown), ``file_mb``, ``threads``, ``device``, ``inference_precision``, ``runs``. A job that fails,
         crashes or takes too long has ``error``, one line that says why, and only what was complete before; the others
@@ -107,7 +109,7 @@ def measure(
         raise ValueError("measure: ids must differ; runs, rounds and batches must be positive")
     with ExitStack() as stack:
         rows = [_start(job, stack, timeout_s) for job in jobs]
-        told = _Told(progress, rounds * sum(2 + len(_others(row.job, batches)) for row in rows))
+        told = _Told(progress, turns_in_all(jobs, rounds, batches))
         _latency(rows, _Turn(rounds, warmup, max(1, runs // rounds)), told)
         for row in rows:
             row.result |= row.ask({"do": "memory"}) or {}
@@ -117,13 +119,18 @@ def measure(
         return {row.job.id: row.result for row in rows}
 
 
+def turns_in_all(jobs: Sequence[Job], rounds: int, batches: Sequence[int]) -> int:
+    """How many turns :func:`measure` takes: latency, end to end and every other batch size, in every round."""
+    return rounds * sum(1 + (not job.bare) + len(_others(job, batches)) for job in jobs)
+
+
 def _start(job: Job, stack: ExitStack, timeout_s: float) -> _Row:
     """Start a row's process and let it load its file, before the next one starts."""
     threads = job.threads or physical_cores()
     row = _Row(job, stack.enter_context(running(CHILD, threads, timeout_s)))
     request = {"do": "load", "runtime": job.runtime, "path": str(job.path), "shape": job.shape, "threads": threads}
     request |= {"device": job.device, "precision": job.precision, "root": str(job.root) if job.root else None}
-    loaded = row.ask(request | {"image": job.image or job.shape[2:]})
+    loaded = row.ask(request | {"image": job.image or job.shape[2:], "bare": job.bare})
     if loaded is not None:
         info = {"threads": threads, "device": job.device, "inference_precision": job.precision} | loaded["info"]
         row.result |= {key: info[key] for key in ("threads", "device", "inference_precision")}
@@ -182,8 +189,12 @@ def _latency(rows: Sequence[_Row], turn: _Turn, told: _Told) -> None:
 
 
 def _end_to_end(rows: Sequence[_Row], turn: _Turn, told: _Told) -> None:
-    for row, times_ms in _times(rows, turn, lambda _: {"do": "end_to_end"}, told):
+    whole = [row for row in rows if not row.job.bare]
+    for row, times_ms in _times(whole, turn, lambda _: {"do": "end_to_end"}, told):
         row.result["end_to_end_ms"] = statistics(times_ms)["p50"]
+    for row in rows:
+        if row.job.bare and "error" not in row.result:
+            row.result["end_to_end_ms"] = None
 
 
 def _throughput(rows: Sequence[_Row], turn: _Turn, batches: Sequence[int], told: _Told) -> None:

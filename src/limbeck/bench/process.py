@@ -14,6 +14,9 @@ from typing import IO, Any
 __all__ = ["NoAnswerError", "Process", "running"]
 
 Json = dict[str, Any]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Threads that wait sleep, in PyTorch too: the other rows' idle processes must not take cores from the one that works.
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 
 class NoAnswerError(Exception):
@@ -31,7 +34,6 @@ def running(module: str, threads: int, timeout_s: float) -> Iterator["Process"]:
         threads: Value of the environment variables by which numerical libraries choose their number of threads.
         timeout_s: How long an answer may take.
     """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
@@ -40,7 +42,7 @@ def running(module: str, threads: int, timeout_s: float) -> Iterator["Process"]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=os.environ | dict.fromkeys(names, str(threads)),
+            env=os.environ | dict.fromkeys(THREADS, str(threads)) | ASLEEP,
             start_new_session=True,
         ) as popen,
     ):

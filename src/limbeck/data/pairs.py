@@ -1,6 +1,10 @@
 """Images and masks on disk: found, paired by stem, read and checked."""
 
+import hashlib
+import os
+import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from limbeck.data.sample import VOID
-from limbeck.record import UserError, digest
+from limbeck.data.stats import cache_folder
+from limbeck.record import UserError, digest, read_json, write_json
 
 __all__ = ["Pair", "find_files", "listed", "pair", "pairs_digest", "read_image", "read_mask"]
 
@@ -101,8 +106,38 @@ def _closest(image: Path, masks: list[Path]) -> Path | None:
 
 
 def pairs_digest(pairs: list[Pair]) -> str:
-    """A hash of names and sizes of all files; a copy of the data elsewhere has the same one."""
-    return digest([(p.image.name, p.image.stat().st_size, p.mask.stat().st_size if p.mask else 0) for p in pairs])
+    """A hash of the images' names and of what is in all files; a copy of the data elsewhere has the same one."""
+    contents = _contents(sorted({path for p in pairs for path in (p.image, p.mask) if path}))
+    return digest([(p.image.name, contents[p.image], contents[p.mask] if p.mask else None) for p in pairs])
+
+
+STILL_NS = 2_000_000_000
+"""A file changed more recently could change again within the clock's tick: its hash is not remembered."""
+
+
+def _contents(paths: list[Path]) -> dict[Path, str]:
+    """A hash of every file's bytes; one whose size and time of change are known is not read again."""
+    file = cache_folder() / "files" / f"{digest([str(path.absolute()) for path in paths])}.json"
+    known: dict[str, str] = read_json(file) if file.is_file() else {}
+    keys = {path: _key(path) for path in paths}
+    now = time.time_ns()
+    unknown = [path for path in paths if keys[path] not in known]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = known | dict(zip((keys[path] for path in unknown), pool.map(_hash, unknown), strict=True))
+    still = [keys[path] for path in paths if now - path.stat().st_mtime_ns > STILL_NS]
+    if any(key not in known for key in still):
+        write_json(file, {key: found[key] for key in still})
+    return {path: found[keys[path]] for path in paths}
+
+
+def _key(path: Path) -> str:
+    stat = path.stat()
+    return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -131,22 +166,25 @@ def read_mask(
         void: Other values that mean void, before any reduction.
 
     Raises:
-        UserError: If the mask is unreadable, coloured, of another size or holds other ids.
+        UserError: If the mask is unreadable, coloured, of another size or holds other ids, or 255 would be a class.
     """
+    if num_classes > VOID:
+        raise UserError(f"{path}: index masks hold at most {VOID} classes, as id 255 is void; found {num_classes}.")
     try:
         with Image.open(path) as image:
             mode, pixels = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable mask ({error}); restore or remove it.") from error
-    if pixels.ndim != 2:
+    if pixels.ndim != 2 or pixels.dtype.kind not in "bui":
         raise UserError(f"{path}: a mask holds one class id a pixel (mode L or P), found mode {mode}.")
     if pixels.shape != size:
         raise UserError(f"{path}: the mask is {pixels.shape[0]}x{pixels.shape[1]}, its image is {size[0]}x{size[1]}.")
+    pixels = pixels.astype(np.int64)  # as wide as any file: 300 must not become 44
     if void:
         pixels = np.where(np.isin(pixels, void), VOID, pixels)
     if zero_label:
-        pixels = np.where((pixels == 0) | (pixels == VOID), VOID, pixels.astype(np.int64) - 1)
-    wrong = np.unique(pixels[(pixels >= num_classes) & (pixels != VOID)])
+        pixels = np.where((pixels == 0) | (pixels == VOID), VOID, pixels - 1)
+    wrong = np.unique(pixels[((pixels < 0) | (pixels >= num_classes)) & (pixels != VOID)])
     if wrong.size:
         ids = ", ".join(str(i) for i in wrong[:5])
         raise UserError(

@@ -40,7 +40,7 @@ class Views(Dataset[Batch]):
         index, view = key
         drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
         with torch.random.fork_rng(devices=[]):
-            rng = torch.manual_seed(drawn)
+            rng = torch.default_generator.manual_seed(drawn)  # not torch.manual_seed: that seeds CUDA too
             image, target = self.augmentation(self.samples[index], rng)
         found = {"image": image, "index": torch.tensor(index), "view": torch.tensor(view)}
         return found if target is None else found | {"target": target}

@@ -1,11 +1,11 @@
 """A folder of images and masks in any layout."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from limbeck.data.pairs import Pair, find_files, listed, pair, pairs_digest, read_image, read_mask
-from limbeck.data.sample import Sample
+from limbeck.data.sample import VOID, Sample
 from limbeck.record import UserError, digest
 
 __all__ = ["Folder"]
@@ -29,7 +29,8 @@ class Folder:
         holdout: Share of the images that validation takes out of training, where both name the same files.
 
     Raises:
-        UserError: If the folder, the split's files, masks or the class names are missing.
+        UserError: If the folder, the split's files, masks or the class names are missing, or images would be both
+            trained on and scored.
     """
 
     palette: tuple[tuple[int, int, int], ...] = ()
@@ -52,6 +53,7 @@ class Folder:
     ) -> None:
         if not 0 <= holdout <= 0.5:
             raise ValueError(f"holdout must be between 0 and 0.5, got {holdout}")
+        _keep_apart(split, holdout, images, lists)
         self.folder = _existing(root / path)
         self.zero_label, self.void = zero_label, tuple(void or ())
         found = _files(self.folder, images, split)
@@ -64,6 +66,8 @@ class Folder:
         unlabelled = [Pair(image, None, image.stem) for image in found]
         self.pairs = unlabelled if annotations is None else pair(found, masks, image_suffix, mask_suffix)
         self.classes = _class_names(self.folder, classes, annotations is not None)
+        if len(self.classes) > VOID:
+            raise UserError(f"{self.folder}: {len(self.classes)} classes; at most {VOID} fit, as id 255 is void.")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -79,8 +83,31 @@ class Folder:
         return Sample(image, mask, found.name)
 
     def digest(self) -> str:
-        """Names and sizes of the files, the class names and how labels are read."""
+        """Names and contents of the files, the class names and how labels are read."""
         return digest([pairs_digest(self.pairs), self.classes, self.zero_label, self.void])
+
+
+def _keep_apart(split: str, holdout: float, *layouts: str | Mapping[str, str] | None) -> None:
+    """Refuse layouts that train on what they score: a layout without ``{split}`` names the same files for all."""
+    files = {name: _named(name, layouts) for name in ("training", "validation", "test")}
+    if not holdout and files["training"] and files["training"] == files["validation"]:
+        raise UserError(
+            f"data.images: training and validation are the same files ({files['training'][0]!r}); set data.holdout, "
+            "such as 0.2, or write {split} where they differ."
+        )
+    if split == "test" and files["test"] in (files["training"], files["validation"]):
+        raise UserError(
+            f"data.images: 'test' names the same files ({_of_split(layouts[0] or '', split)!r}) as training or "
+            "validation; score validation, or give images of its own: {training: ..., validation: ..., test: ...}."
+        )
+
+
+def _named(split: str, layouts: Sequence[str | Mapping[str, str] | None]) -> tuple[str, ...]:
+    """What names the split's files; empty where a layout does not have it."""
+    given = [layout for layout in layouts if layout is not None]
+    if any(not isinstance(layout, str) and split not in layout for layout in given):
+        return ()
+    return tuple(_of_split(layout, split) for layout in given)
 
 
 def _existing(folder: Path) -> Path:

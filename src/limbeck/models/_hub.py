@@ -1,13 +1,12 @@
 """Single files of a model on the Hugging Face hub, or of a folder laid out like one."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from limbeck.record import UserError
+from limbeck.record import UserError, read_json
 
 __all__ = ["hub_file", "hub_json"]
 
@@ -40,7 +39,13 @@ def hub_file(source: str, name: str, root: Path) -> Path | None:
 
 
 def hub_json(source: str, name: str, root: Path) -> dict[str, Any]:
-    """The JSON object in file ``name``; empty if there is no such file."""
+    """The JSON object in file ``name``; empty if there is no such file.
+
+    Raises:
+        UserError: If the file is damaged, or as :func:`hub_file` does.
+    """
     path = hub_file(source, name, root)
-    found: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    found: Any = {} if path is None else read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds a {type(found).__name__}, not a JSON object; download it again.")
     return found

@@ -1,20 +1,26 @@
-"""How many cores this process may really use."""
+"""What this machine's CPU offers: how many cores this process may really use, and whether they know bfloat16."""
 
 import os
 from pathlib import Path
 
 import psutil
 
-__all__ = ["physical_cores"]
+__all__ = ["cpu_has_bf16", "physical_cores"]
 
 CPUS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def physical_cores() -> int:
     """Physical cores within this process' affinity mask and its cgroup's CPU quota; at least 1."""
     return max(1, min(_cores_in_affinity(), _cores_in_quota()))
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16 (AVX512-BF16 or AMX), so that ``bf16`` is worth a row."""
+    return CPUINFO.is_file() and any(flag in CPUINFO.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def _cores_in_affinity() -> int:

@@ -144,7 +144,10 @@ def _built(path: Path, metadata: Json, root: Path | None) -> nn.Module:
 def _refuse_foreign(path: Path, spec: Json, root: Path | None) -> None:
     """A file from elsewhere must not choose which code runs; giving ``root`` says that it is one's own."""
     if ":" in spec["kind"] and root is None:
-        raise UserError(f"{path}: needs {spec['kind']!r}; if you trust it, give the folder of its recipe as `root`.")
+        raise UserError(
+            f"{path}: needs {spec['kind']!r}; if you trust it, give the folder of its recipe as `root` "
+            "(`limbeck bench --trust`: the file's own folder)."
+        )
 
 
 def _example(preprocess: Json) -> Tensor:

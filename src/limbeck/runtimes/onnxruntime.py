@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
@@ -15,7 +14,7 @@ __all__ = ["OnnxRuntime"]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 rounds what the file calls float32; a row that says fp32 must mean it.
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+CUDA_OPTIONS = {"use_tf32": "0"}
 
 
 class OnnxRuntime:
@@ -23,6 +22,12 @@ class OnnxRuntime:
 
     Threads sleep between calls (no spinning), so that an idle session takes no core from whoever is measured next.
     ``info["inference_precision"]`` is what the float part of the file is computed in; integer parts stay integer.
+
+    Args:
+        path: An ``.onnx`` file.
+        threads: 0 means the number of physical cores.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``fp32``; it computes as exported.
 
     Raises:
         UserError: If the file is missing, truncated or no ONNX file with one image input, the precision is not fp32,
@@ -34,13 +39,13 @@ class OnnxRuntime:
     def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu", precision: str = "fp32") -> None:
         if precision != "fp32":
             raise UserError(f"onnxruntime: cannot run a file in {precision!r}; it computes as exported, so use fp32.")
-        _check_provider(device)
+        provider, settings = _provider(device)
         self._path, threads = path, threads or physical_cores()
-        self._session = _open(path, threads, device)
+        self._session = _open(path, threads, (provider, settings))
         self._input = _only_input(self._session, path)
         active = self._session.get_providers()
-        if active[0] != PROVIDERS[device]:
-            raise UserError(f"onnxruntime: {PROVIDERS[device]} did not start; only {', '.join(active)} did.")
+        if active[0] != provider:
+            raise UserError(f"onnxruntime: {provider} did not start; only {', '.join(active)} did.")
         self.info: dict[str, Any] = {
             "runtime": "onnxruntime",
             "version": onnxruntime.__version__,
@@ -54,28 +59,31 @@ class OnnxRuntime:
         """Logits [n, c, h', w'] of normalised images [n, 3, h, w], computed when this returns.
 
         Raises:
-            UserError: If the network does not take images of this shape.
+            UserError: If the network does not take images of this shape, or the engine fails on them.
         """
         feed = {self._input: np.ascontiguousarray(pixel_values, dtype=np.float32)}
         try:
             logits: NDArray[np.float32] = self._session.run(None, feed)[0]
-        except InvalidArgument as error:
+        except Exception as error:  # its exceptions have no common base
             shape = list(pixel_values.shape)
             raise UserError(f"{self._path}: does not run on {shape} ({' '.join(str(error).split())}).") from error
         return logits
 
 
-def _check_provider(device: str) -> None:
-    if device not in PROVIDERS:
-        raise UserError(f"onnxruntime: no device {device!r}; it has {', '.join(PROVIDERS)}.")
-    if PROVIDERS[device] not in onnxruntime.get_available_providers():
+def _provider(device: str) -> tuple[str, dict[str, str]]:
+    """The provider of a device, and its options."""
+    kind, colon, index = device.partition(":")
+    if kind not in PROVIDERS or (colon and (kind == "cpu" or not index.isdecimal())):
+        raise UserError(f"onnxruntime: no device {device!r}; it has cpu, cuda and cuda:i.")
+    if PROVIDERS[kind] not in onnxruntime.get_available_providers():
         raise UserError(
-            f"onnxruntime: this build has no {PROVIDERS[device]}; it has "
+            f"onnxruntime: this build has no {PROVIDERS[kind]}; it has "
             f"{', '.join(onnxruntime.get_available_providers())}. For {device}: pip install onnxruntime-gpu"
         )
+    return PROVIDERS[kind], CUDA_OPTIONS | {"device_id": index or "0"} if kind == "cuda" else {}
 
 
-def _open(path: Path, threads: int, device: str) -> onnxruntime.InferenceSession:
+def _open(path: Path, threads: int, provider: tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
     if not path.is_file():
         raise UserError(f"{path}: no such file.")
     options = onnxruntime.SessionOptions()
@@ -83,9 +91,8 @@ def _open(path: Path, threads: int, device: str) -> onnxruntime.InferenceSession
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors: they also come as exceptions
-    providers = [(PROVIDERS[device], PROVIDER_OPTIONS[device])]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # its exceptions have no common base
         raise UserError(
             f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())}). Truncated, or no ONNX file? "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.record import UserError
-from limbeck.runtimes._cores import physical_cores
+from limbeck.runtimes._cores import cpu_has_bf16, physical_cores
 
 __all__ = ["OpenVino"]
 
@@ -32,11 +32,6 @@ def _openvino() -> Any:
 
 ov = _openvino()
 _core = ov.Core()
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bfloat16, so that ``precision="bf16"`` is worth a row."""
-    return "BF16" in _core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVino:
@@ -79,13 +74,16 @@ class OpenVino:
         """Logits [n, c, h', w'] of normalised images [n, 3, h, w], computed when this returns.
 
         Raises:
-            UserError: If the network does not take images of this shape.
+            UserError: If the network does not take images of this shape, or the engine fails on them.
         """
         shape = pixel_values.shape
         network = self._compiled[shape] if shape in self._compiled else self._compile(shape)
         feed = np.ascontiguousarray(pixel_values, dtype=np.float32)
-        # Its output is a view of memory that the next call overwrites: give the caller an own array.
-        logits: NDArray[np.float32] = network(feed, share_inputs=True, share_outputs=False)[0]
+        try:
+            # Its output is a view of memory that the next call overwrites: give the caller an own array.
+            logits: NDArray[np.float32] = network(feed, share_inputs=True, share_outputs=False)[0]
+        except RuntimeError as error:
+            raise UserError(f"{self._path}: does not run on {list(shape)} ({_one_line(error)}).") from error
         return logits
 
     def _compile(self, shape: tuple[int, ...]) -> Any:

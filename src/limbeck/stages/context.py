@@ -23,6 +23,10 @@ ROLES = ("teacher", "student", "student-baseline", "student-longer")
 """Networks of a run. The last two are the student without distillation, and trained on for as long as QAT."""
 
 
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""What a missing weight file is told from a hub id or a library's name of weights by."""
+
+
 def data_root() -> Path:
     """``LIMBECK_DATA``, else ``./data``."""
     return Path(os.environ.get("LIMBECK_DATA", "data"))
@@ -97,8 +101,10 @@ class Context:
             )
         runtime = {"num_classes": num_classes, "pretrained": pretrained, "root": self.recipe.root}
         model = as_logits(build("models", section.spec, where, self.recipe.root, **runtime))
-        model.__dict__["mean"] = section.mean or model.mean
-        model.__dict__["std"] = section.std or model.std
+        file = self.weight_file(section)
+        carried = Metadata.read(file) if file else None
+        model.__dict__["mean"] = section.mean or (carried.preprocess.mean if carried else model.mean)
+        model.__dict__["std"] = section.std or (carried.preprocess.std if carried else model.std)
         return model
 
     def weigh(self, model: Any, section: Model) -> None:
@@ -113,7 +119,7 @@ class Context:
     def weight_file(section: Model) -> Path | None:
         """The file that ``weights`` names; None where it is a hub id, a hub folder or a library's name."""
         path = Path(section.weights) if section.weights else None
-        if path is None or (path.suffix == "" and not path.is_file()) or path.is_dir():
+        if path is None or path.is_dir() or (not path.is_file() and path.suffix not in WEIGHT_SUFFIXES):
             return None
         if not path.is_file():
             raise UserError(f"{path}: no such weight file.")
@@ -140,8 +146,9 @@ class Context:
         """How to build the network again, as it ships: no path of this machine, no download, no auxiliary head."""
         spec = dict(getattr(model, "architecture", None) or section.spec)
         component = find("models", section.kind, "models", self.recipe.root)
-        as_shipped = {"aux": False, "backbone": "random", "encoder_weights": None}
-        spec |= {name: v for name, v in as_shipped.items() if name in inspect.signature(component).parameters}
+        if ":" not in spec["kind"]:
+            as_shipped = {"aux": False, "backbone": "random", "encoder_weights": None}
+            spec |= {name: v for name, v in as_shipped.items() if name in inspect.signature(component).parameters}
         source, colon, name = spec["kind"].rpartition(":")
         kind = f"./{Path(source).name}:{name}" if colon and source.endswith(".py") else spec["kind"]
         return {**spec, "kind": kind, "num_classes": num_classes}

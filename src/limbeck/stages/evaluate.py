@@ -16,19 +16,15 @@ from limbeck.metrics.agreement import agreement
 from limbeck.metrics.evaluate import Quality, evaluate
 from limbeck.record import UserError, whole
 from limbeck.stages.context import Context
+from limbeck.stages.plan import folder_of
 from limbeck.stages.rows import Row, rows
 
-__all__ = ["folder_name", "run"]
+__all__ = ["run"]
 
 REFERENCE = "student.fp32.eager"
 """The row that all agreement is measured against."""
 
 Mask = NDArray[np.integer[Any]]
-
-
-def folder_name(split: str) -> str:
-    """Name of the stage's folder: the test split has one of its own."""
-    return "evaluate" if split == "validation" else f"evaluate-{split}"
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -120,8 +116,8 @@ def _scores(row: Row, quality: Quality, kept: _Kept) -> dict[str, Any]:
 
 def _samples(context: Context, dataset: Dataset, kept: _Kept, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Image, truth and masks of the best, worst, most changed and typical images."""
-    chosen = _chosen(found, context.recipe.report.samples)
-    folder = context.folder / folder_name(context.recipe.evaluate.split) / "samples"
+    chosen = _chosen(found, context.recipe.evaluate.samples)
+    folder = context.folder / folder_of(context, "evaluate") / "samples"
     return [_sample(dataset, kept, index, why, folder) for index, why in chosen]
 
 

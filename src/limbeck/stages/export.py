@@ -11,7 +11,7 @@ from limbeck import show
 from limbeck.artifact.load import Predictor, load
 from limbeck.build import build
 from limbeck.metrics.agreement import agreement
-from limbeck.record import file_digest
+from limbeck.record import UserError, file_digest
 from limbeck.runtimes.eager import Eager
 from limbeck.stages.context import Context
 from limbeck.stages.rows import exported, has, weight_files
@@ -61,7 +61,14 @@ def _readers(context: Context, path: Path) -> list[str]:
 
 
 def _parity(context: Context, source: Predictor, path: Path, runtime: str) -> dict[str, Any]:
-    """How far an exported file agrees with PyTorch on a few validation images, one at a time."""
+    """How far an exported file agrees with PyTorch on a few validation images, one at a time; or why it cannot run."""
+    try:
+        return _compared(context, source, path, runtime)
+    except UserError as error:
+        return {"file": path.name, "against": runtime, "error": str(error)}
+
+
+def _compared(context: Context, source: Predictor, path: Path, runtime: str) -> dict[str, Any]:
     shipped = load(path, runtime=runtime)
     dataset = context.dataset(context.recipe.evaluate.split)
     count = min(PARITY_IMAGES, len(dataset))

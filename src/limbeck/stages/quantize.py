@@ -25,6 +25,7 @@ from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.train import (
     accelerator_for,
     load_role,
+    logits_terms,
     make_objective,
     make_terms,
     plan_for,
@@ -34,8 +35,6 @@ from limbeck.stages.train import (
 )
 from limbeck.train.objective import Modes
 from limbeck.train.session import train
-from limbeck.train.taps import LOGITS
-from limbeck.train.terms import split_path
 
 __all__ = ["run"]
 
@@ -133,7 +132,11 @@ def _calibration_files(context: Context, images: str) -> list[Path]:
     where = context.recipe.place / "quantize"
     if not files:
         raise UserError(f"{where}: calibration.images: no images in {images!r}.")
-    scored = {pair.image.resolve() for pair in getattr(context.dataset(context.recipe.evaluate.split), "pairs", [])}
+    scored = {
+        pair.image.resolve()
+        for split in _scored_splits(context)
+        for pair in getattr(context.dataset(split), "pairs", [])
+    }
     shared = [file for file in files if file.resolve() in scored]
     if shared:
         raise UserError(
@@ -143,10 +146,20 @@ def _calibration_files(context: Context, images: str) -> list[Path]:
     return files
 
 
+def _scored_splits(context: Context) -> list[str]:
+    """Splits that are, or may later be, scored; a data set without a test split has only the others."""
+    found: list[str] = [context.recipe.evaluate.split, "validation"]
+    try:
+        context.dataset("test")
+    except UserError:
+        return found
+    return [*found, "test"]
+
+
 def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, label: str) -> dict[str, Any]:
     """Quantization-aware training: the same loop, with the distillation terms that look at logits."""
     accelerator = accelerator_for(context, "fp32")
-    sections = [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
+    sections = logits_terms(context)
     teacher = teacher_of(context, accelerator) if sections else None
     terms = make_terms(context, student, teacher.model, sections) if teacher else []
     if len(sections) < len(context.recipe.distil):

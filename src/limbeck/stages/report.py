@@ -7,7 +7,7 @@ from limbeck.record import read_json, write_json, write_text
 from limbeck.report.page import write
 from limbeck.report.tables import markdown
 from limbeck.stages.context import Context
-from limbeck.stages.evaluate import folder_name
+from limbeck.stages.plan import folder_of
 from limbeck.stages.rows import rows
 
 __all__ = ["run", "summary"]
@@ -31,7 +31,7 @@ def run(context: Context) -> Path:
 def summary(context: Context) -> dict[str, Any]:
     """One row for each model on each runtime; what was not measured is null."""
     split = context.recipe.evaluate.split
-    scored = _rows(context.folder / folder_name(split) / "record.json")
+    scored = _rows(context.folder / folder_of(context, "evaluate") / "record.json")
     timed = _rows(context.folder / "bench" / "record.json")
     found = []
     for row in rows(context):
@@ -40,7 +40,16 @@ def summary(context: Context) -> dict[str, Any]:
         known |= {"seed": context.recipe.seed, "source": context.recipe.data.kind, "split": split}
         known["error"] = "; ".join(dict.fromkeys(errors)) or None
         found.append({"id": row.id} | {name: known.get(name) for name in COLUMNS})
-    return {"name": context.recipe.name, "environment": read_json(context.folder / "environment.json"), "rows": found}
+    return {"name": context.recipe.name, "environment": _environment(context), "rows": found}
+
+
+def _environment(context: Context) -> dict[str, Any]:
+    """Where the numbers were measured: that of the benchmark, else of the last stage that did something."""
+    bench = context.folder / "bench" / "record.json"
+    found: dict[str, Any] = (
+        read_json(bench)["environment"] if bench.is_file() else read_json(context.folder / "environment.json")
+    )
+    return found
 
 
 def _known(records: dict[str, dict[str, Any]], row: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Quantize
+from limbeck.runtimes._cores import cpu_has_bf16
 from limbeck.stages.context import ROLES, Context
 
-__all__ = ["Row", "cpu_has_bf16", "exported", "has", "labels", "rows", "weight_files"]
+__all__ = ["Row", "exported", "has", "labels", "rows", "weight_files"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,17 @@ class Row:
         """What the file stores."""
         return self.label.split("-")[0]
 
+    @property
+    def simulated(self) -> bool:
+        """Whether it computes in float on integer values: PyTorch does so, as the parity reference."""
+        return self.runtime == "eager" and self.precision == "int8"
+
     def described(self) -> dict[str, Any]:
         """Columns that are known before anything ran."""
         return {
             "id": self.id, "model": self.model, "precision": self.precision, "quantization": self.quantization,
             "format": self.path.suffix.lstrip("."), "runtime": self.runtime, "target": self.target,
-            "inference_precision": self.inference, "simulated": False, "file": self.path.name,
+            "inference_precision": self.inference, "simulated": self.simulated, "file": self.path.name,
         }  # fmt: skip
 
 
@@ -117,9 +123,3 @@ def has(context: Context, role: str) -> bool:
         "student-baseline": recipe.baseline,
         "student-longer": any(spec.qat and spec.qat.control for spec in recipe.quantize),
     }[role]
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bfloat16 (AVX512-BF16 or AMX)."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))

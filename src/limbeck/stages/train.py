@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -25,14 +24,26 @@ from limbeck.models._blocks import as_logits, without_aux
 from limbeck.recipe import Term as TermSection
 from limbeck.recipe import Train
 from limbeck.record import UserError
+from limbeck.runtimes._cores import physical_cores
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
 from limbeck.train.session import Plan, train
-from limbeck.train.taps import Tapped
+from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.terms import Term, make_term, split_path
 
-__all__ = ["accelerator_for", "in_memory", "load_role", "make_objective", "make_terms", "plan_for", "run", "teacher_of"]
+__all__ = [
+    "accelerator_for",
+    "load_role",
+    "logits_terms",
+    "make_objective",
+    "make_terms",
+    "plan_for",
+    "run",
+    "teacher_of",
+    "validator",
+    "views_of",
+]
 
 
 def run(context: Context, role: str) -> dict[str, Any]:
@@ -46,7 +57,7 @@ def run(context: Context, role: str) -> dict[str, Any]:
     section, where = context.section(role), context.recipe.place / ("teacher" if role == "teacher" else "student")
     model = context.network(section, where, context.num_classes)
     if role == "student-longer":
-        load_weights(model, context.weights("student"))
+        model = load_role(context, "student")  # without auxiliary heads, as QAT starts from it
     else:
         context.weigh(model, section)
     found: dict[str, Any] = {}
@@ -57,8 +68,6 @@ def run(context: Context, role: str) -> dict[str, Any]:
     metadata = context.metadata(role, section, model, architecture=architecture)
     if is_first_process():
         save_weights(bare, context.weights(role), metadata.to_json())
-    if role == "teacher" and section.min_metric is not None:
-        _good_enough(context, bare, section.min_metric)
     return {"weights": context.weights(role).name, **found}
 
 
@@ -82,7 +91,8 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
             f"and {role} has no teacher to learn from."
         )
     teacher = teacher_of(context, accelerator) if distilled else None
-    terms = make_terms(context, model, teacher.model) if teacher else []
+    sections = logits_terms(context) if role == "student-longer" else context.recipe.distil
+    terms = make_terms(context, model, teacher.model, sections) if teacher else []
     objective = make_objective(context, model, settings, terms, teacher)
     before = state_digest(teacher.model) if teacher else None
     plan = plan_for(context, role, settings)
@@ -114,7 +124,7 @@ def accelerator_for(context: Context, precision: str) -> Accelerator:
         os.environ["ACCELERATE_TORCH_DEVICE"] = context.device
     AcceleratorState._reset_state()
     if cpu:
-        torch.set_num_threads(max(1, (psutil.cpu_count(logical=False) or 1) // int(os.environ.get("WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return Accelerator(cpu=cpu, mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
@@ -158,9 +168,21 @@ def make_objective(
     )  # fmt: skip
 
 
+def logits_terms(context: Context) -> list[TermSection]:
+    """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
+    return [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
+
+
 def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:
-    """The trained teacher, tapped where the recipe's terms look."""
+    """The trained teacher, tapped where the recipe's terms look.
+
+    Raises:
+        UserError: If it does not reach the score that the recipe asks of it.
+    """
     model = load_role(context, "teacher")
+    wanted = context.section("teacher").min_metric
+    if wanted is not None and is_first_process():
+        _good_enough(context, model, wanted)
     if accelerator is not None:
         model = model.to(accelerator.device, memory_format=torch.channels_last)
     paths = [split_path(term.at)[1] for term in context.recipe.distil]
@@ -187,7 +209,7 @@ def make_terms(
 ) -> list[Term]:
     """The distillation terms, bound to both networks by a dry run of one image."""
     recipe = context.recipe
-    rows = list(enumerate(recipe.distil if sections is None else sections))
+    rows = [(index, row) for index, row in enumerate(recipe.distil) if sections is None or row in sections]
     shapes = {
         "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
         "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),

@@ -32,6 +32,7 @@ class Tapped:
             if path not in known:
                 raise UserError(_unknown(path, [name for name in known if name], owner))
         self._seen: dict[str, Tensor] = {}
+        self._versions: dict[str, int] = {}
         self._listening = False
         self._hooks = [known[path].register_forward_hook(partial(self._keep, path)) for path in self.paths]
 
@@ -44,12 +45,14 @@ class Tapped:
         if path in self._seen:
             raise UserError(f"{self.owner}.{path} runs more than once in a forward pass; tap a module around it.")
         self._seen[path] = found
+        if not found.is_inference():  # those keep no count of their changes
+            self._versions[path] = found._version
 
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and the tapped tensors by path, ``logits`` among them.
 
         Raises:
-            UserError: If a tapped module did not run.
+            UserError: If a tapped module did not run, or what it gave was overwritten by a later one.
         """
         self._listening = True
         try:
@@ -57,10 +60,14 @@ class Tapped:
             missing = [path for path in self.paths if path not in self._seen]
             if missing:
                 raise UserError(f"{self.owner}.{missing[0]} did not run in this forward pass; tap another module.")
+            changed = [path for path, version in self._versions.items() if self._seen[path]._version != version]
+            if changed:
+                raise UserError(f"{self.owner}.{changed[0]} is changed in place afterwards; tap the next module.")
             return logits, {**self._seen, LOGITS: logits}
         finally:
             self._listening = False
             self._seen.clear()
+            self._versions.clear()
 
     def close(self) -> None:
         """Remove the hooks."""

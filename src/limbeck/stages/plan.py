@@ -1,0 +1,179 @@
+"""What each stage reads and builds on; equal reads give an equal fingerprint, and then its result is used again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.record import UserError, digest, file_digest, read_json
+from limbeck.stages.context import ROLES, Context
+from limbeck.stages.rows import has
+
+__all__ = ["Stage", "folder_of", "plan"]
+
+BUILDS_ON = {
+    "teacher": (),
+    "student": ("teacher",),
+    "student-baseline": (),
+    "student-longer": ("teacher", "student"),
+    "quantize": ("teacher", "student"),
+    "export": ("teacher", "student", "quantize"),
+    "evaluate": (*ROLES, "quantize", "export"),
+    "bench": ("teacher", "student", "quantize", "export"),
+}
+"""Stages whose results a stage reads."""
+
+
+@dataclass
+class Stage:
+    """A stage of one run.
+
+    Attributes:
+        name: ``teacher``, ``quantize``, ``bench``, ...
+        folder: Where its record and files are.
+        inputs: Fingerprints of the stages it builds on.
+        reads: The recipe's keys it reads, digests of its data, and ``inputs``.
+        fingerprint: Hash of ``reads``.
+    """
+
+    name: str
+    folder: Path
+    inputs: dict[str, str]
+    reads: dict[str, Any]
+    fingerprint: str
+    _forgotten: bool = False
+
+    def forget(self) -> None:
+        """Take what the folder holds as not there."""
+        self._forgotten = True
+
+    def done(self) -> bool:
+        """True if its record is there with the files it names; False if it is to be begun or taken up.
+
+        Raises:
+            UserError: If it was done, or begun beyond a checkpoint, with other keys; names them.
+        """
+        if self._forgotten:
+            return False
+        for file in ("record.json", "started.json"):
+            if (self.folder / file).is_file() and (file == "record.json" or any(self.folder.rglob("step-*.pt"))):
+                before = read_json(self.folder / file)
+                if before["fingerprint"] != self.fingerprint:
+                    raise UserError(_differs(self, before["reads"]))
+                return file == "record.json" and self._has_files(before["result"])
+        return False
+
+    def _has_files(self, result: Any) -> bool:
+        return all((self.folder / name).is_file() for name in _files(result))
+
+
+def _files(result: Any) -> list[str]:
+    """Names of the files that a record says are there."""
+    if isinstance(result, list):
+        return [name for item in result for name in _files(item)]
+    if not isinstance(result, dict):
+        return []
+    own = [result["weights"]] if isinstance(result.get("weights"), str) else []
+    own += [file["file"] for file in result.get("files", ())]
+    return own + [name for key, item in result.items() if key != "files" for name in _files(item)]
+
+
+def plan(context: Context) -> dict[str, Stage]:
+    """All stages of a run but the report, in order."""
+    recipe = context.recipe
+    names = [role for role in ROLES if has(context, role)]
+    names += ["quantize"] * bool(recipe.quantize) + ["export", "evaluate"] + ["bench"] * (recipe.bench is not None)
+    found: dict[str, Stage] = {}
+    for name in names:
+        inputs = {before: found[before].fingerprint for before in BUILDS_ON[name] if before in found}
+        reads = {"recipe": _by_content(_keys(context, name)), "data": _digests(context, name), "inputs": inputs}
+        found[name] = Stage(name, context.folder / folder_of(context, name), inputs, reads, digest(reads))
+    return found
+
+
+def folder_of(context: Context, name: str) -> str:
+    """Name of a stage's folder; evaluation of another split than validation has its own."""
+    split = context.recipe.evaluate.split
+    return f"evaluate-{split}" if name == "evaluate" and split != "validation" else name
+
+
+def _keys(context: Context, name: str) -> dict[str, Any]:
+    """The recipe's keys that a stage reads."""
+    recipe = context.recipe.resolved()
+    data = {key: value for key, value in recipe["data"].items() if key not in ("workers", "batch", "augment")}
+    common = {"seed": recipe["seed"], "task": recipe["task"], "data": data}
+    train = {"train": _training(recipe, recipe["train"])}
+    teacher = _without(recipe["teacher"] or {}, "min_metric")
+    student = {"student": _without(recipe["student"], "train")}
+    quantize = [spec | {"qat": _training(recipe, spec["qat"])} for spec in recipe["quantize"]]
+    distil = {"distil": recipe["distil"]}
+    keys: dict[str, dict[str, Any]] = {
+        "teacher": common | {"teacher": teacher | {"train": _training(recipe, teacher.get("train"))}},
+        "student": common | train | distil | student,
+        "student-baseline": common | train | student,
+        "student-longer": common | distil | {"qat": [spec["qat"] for spec in quantize]},
+        "quantize": common | distil | {"quantize": quantize},
+        "export": {"export": recipe["export"], "runtimes": (recipe["bench"] or {}).get("runtimes")},
+        "evaluate": {"evaluate": _without(recipe["evaluate"], "batch"), "data": data},
+        "bench": {"bench": recipe["bench"]},
+    }
+    return keys[name]
+
+
+def _training(recipe: Mapping[str, Any], train: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A training section with what it takes from ``data``; how often it is saved changes nothing."""
+    if train is None:
+        return None
+    batch = train["batch"] or recipe["data"]["batch"]
+    return _without(train, "checkpoint") | {"batch": batch, "augment": recipe["data"]["augment"]}
+
+
+def _without(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name != key}
+
+
+def _digests(context: Context, name: str) -> dict[str, str]:
+    """Digests of the splits that a stage looks at."""
+    if name in ("export", "evaluate"):
+        splits = [context.recipe.evaluate.split]
+    elif name == "bench" or (name in ("teacher", "student") and not _trains(context, name)):
+        splits = []
+    else:
+        splits = ["training", "validation"]
+    return {split: context.dataset(split).digest() for split in splits}
+
+
+def _trains(context: Context, role: str) -> bool:
+    return (context.section("teacher").train if role == "teacher" else context.recipe.train) is not None
+
+
+def _by_content(value: Any) -> Any:
+    """Replace paths of weights, code and images by a hash of what they hold: moving a file changes nothing."""
+    if isinstance(value, list):
+        return [_by_content(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _by_content(item) for key, item in value.items()}
+    for key in ("weights", "kind", "images"):
+        source = str(found.get(key) or "").partition(":")[0]
+        if "/" in source and Path(source).exists():
+            found[key] = f"{Path(source).name} {file_digest(Path(source))}"
+    return found
+
+
+def _differs(stage: Stage, before: dict[str, Any]) -> str:
+    old, new = _flat(before), _flat(stage.reads)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    shown = [f"  {key.removeprefix('recipe.')}: {old.get(key)!r} then, {new.get(key)!r} now" for key in changed[:8]]
+    return (
+        f"{stage.folder}: the stage {stage.name!r} was done with another recipe:\n" + "\n".join(shown) + "\n"
+        f"Use `--force {stage.name}` to do it and all that builds on it again, or name=... to keep both runs."
+    )
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
+    if isinstance(value, list):
+        return {k: v for index, item in enumerate(value) for k, v in _flat(item, f"{key}.{index}").items()}
+    return {key: value}
