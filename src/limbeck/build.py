@@ -116,12 +116,12 @@ def build(room: str, spec: Mapping[str, Any], where: Place | str, root: Path | N
         return component(**checked)
     except UserError:
         raise
+    except ValueError as error:
+        raise UserError(f"{where} ({spec['kind']}): {error}") from error
     except Exception as error:
-        if ":" in spec["kind"]:  # the user's own code may raise anything
-            raise UserError(f"{where} ({spec['kind']}): {type(error).__name__}: {error}") from error
-        if isinstance(error, ValueError):
-            raise UserError(f"{where} ({spec['kind']}): {error}") from error
-        raise
+        if ":" not in spec["kind"]:
+            raise  # a fault of ours; the user's own code may raise anything
+        raise UserError(f"{where} ({spec['kind']}): {type(error).__name__}: {error}") from error
 
 
 def check(

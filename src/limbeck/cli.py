@@ -1,7 +1,7 @@
 """The command line: one function a verb that parses, calls and prints."""
 
-import logging
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -71,7 +71,9 @@ def quantize(
     data: Annotated[
         str | None, typer.Option(help="Folder of images (and masks), or a data set such as `camvid`.")
     ] = None,
-    target: Annotated[str, typer.Option(help="Runtime that the integer file is for.")] = "onnxruntime",
+    target: Annotated[
+        str | None, typer.Option(help="Runtime that the integer file is for; onnxruntime if absent.")
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help="Kind and arguments, such as `torchvision,arch=fcn_resnet50`.")
     ] = None,
@@ -83,12 +85,25 @@ def quantize(
 ) -> None:
     """Quantize: a recipe up to that stage, or a network you already have, all the way to measured files."""
     if data is None:
+        given = {"--target": target, "--name": name, "--arch": arch, "--size": size, "--weights": weights}
+        _refuse_without_data(model, [option for option, value in given.items() if value is not None])
         _say_where(_run(model, overrides, "quantize", force, device))
         return
     from limbeck.stages.adopt import adopt
 
-    recipe = adopt(model, data, target=target, arch=arch, weights=weights, size=size, name=name)
+    recipe = adopt(model, data, target=target or "onnxruntime", arch=arch, weights=weights, size=size, name=name)
     _finish(_run(str(recipe), overrides, "report", force, device))
+
+
+def _refuse_without_data(model: str, options: list[str]) -> None:
+    """A recipe says all of these itself; they describe a network that comes without one."""
+    from limbeck.record import UserError
+
+    if options:
+        raise UserError(
+            f"{', '.join(options)}: only for a network of your own, with --data; {model} is read as a recipe, where "
+            "changes look like quantize.target=openvino or name=other."
+        )
 
 
 @app.command(epilog="Example: `limbeck export demo`")

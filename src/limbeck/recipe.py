@@ -293,7 +293,7 @@ class Recipe(Section):
     def _belongs_together(self) -> Self:
         if self.distil and self.teacher is None:
             raise ValueError("distil needs a teacher")
-        if self.train is None and self.student.weights is None:
+        if self.train is None and self.student.weights is None and ":" not in self.student.kind:
             raise ValueError("the student has neither weights nor a train section: nothing to work with")
         if self.student.train is not None or self.student.min_metric is not None:
             raise ValueError("train and min_metric inside student would do nothing; it learns by the recipe's train")
@@ -329,11 +329,12 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not a text file ({error.reason}).") from error
     shown = _short(path)
     raw, lines = place.parse(text, shown)
+    _as_lists(raw, lines)
     for assignment in overrides or []:
-        _as_lists(raw, lines)
         keys = place.override(raw, _indexed(raw, assignment))
         _forget(lines, keys)
         _one_length(raw, keys)
+        _as_lists(raw, lines)
     return from_dict(raw, Place(shown, (), lines), path.parent)
 
 

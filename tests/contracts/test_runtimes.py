@@ -146,17 +146,63 @@ def test_another_size_is_refused_where_it_is_fixed(made, kind):
             runtime(np.zeros((1, 3, 48, 32), np.float32))
 
 
-def test_onnxruntime_does_not_fall_back_from_cuda(made):
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_onnxruntime_does_not_fall_back_from_cuda(made, device):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this build has CUDA")
     with pytest.raises(UserError, match="onnxruntime-gpu"):
-        find("runtimes", "onnxruntime", "test")(made[0] / "net.onnx", device="cuda")
+        find("runtimes", "onnxruntime", "test")(made[0] / "net.onnx", device=device)
+
+
+def test_onnxruntime_takes_the_gpu_that_is_named(monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from limbeck.runtimes.onnxruntime import _provider
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for device, index in (("cuda", "0"), ("cuda:0", "0"), ("cuda:1", "1")):
+        assert _provider(device) == ("CUDAExecutionProvider", {"use_tf32": "0", "device_id": index})
+    for wrong in ("cuda:", "cuda:x", "cpu:0"):
+        with pytest.raises(UserError, match=wrong):
+            _provider(wrong)
+
+
+@pytest.mark.parametrize("kind", sorted({"onnxruntime", "openvino"} & set(RUNTIMES)))
+def test_a_failure_of_the_engine_names_the_file(kind, tmp_path):
+    """A reshape for one image inside a file that takes any number of them."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    one = helper.make_tensor("one", TensorProto.INT64, [4], [1, 3, 8, 8])
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["image", "one"], ["logits"])], "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3, 8, 8])], [one],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "one.onnx")
+    runtime = find("runtimes", kind, "test")(tmp_path / "one.onnx", threads=1)
+    assert runtime(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3, 8, 8)
+    with pytest.raises(UserError, match=r"one\.onnx: does not run on \[2, 3, 8, 8\]"):
+        runtime(np.zeros((2, 3, 8, 8), np.float32))
+
+
+def test_openvino_failing_within_a_run_names_the_file(made):
+    pytest.importorskip("openvino")
+
+    def broken(*_, **__):
+        raise RuntimeError("out of\nmemory")
+
+    runtime = find("runtimes", "openvino", "test")(made[0] / "net.onnx", threads=1)
+    runtime._compiled = dict.fromkeys(runtime._compiled, broken)
+    with pytest.raises(UserError, match=r"net\.onnx: does not run on .* \(out of memory\)"):
+        runtime(images(1))
 
 
 def test_openvino_rounds_only_when_asked_to(made):
     pytest.importorskip("openvino")
-    from limbeck.runtimes.openvino import OpenVino, cpu_has_bf16
+    from limbeck.runtimes._cores import cpu_has_bf16
+    from limbeck.runtimes.openvino import OpenVino
 
     folder, network = made
     expected = network(torch.from_numpy(images(1))).detach().numpy()

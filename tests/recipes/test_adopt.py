@@ -79,6 +79,7 @@ def test_a_trained_weight_file_needs_no_more(tmp_path: Path, monkeypatch: pytest
     recipe = read(adopt(str(weights), "scenes,training=8,validation=4", target="onnxruntime"))
     assert recipe.data.size == (48, 64)
     assert recipe.student.spec == {"kind": "compact_unet", "width": 4, "stages": 2}
+    assert recipe.student.mean is not None
     assert recipe.train is None
     few = ["bench.runs=2", "bench.rounds=2", "bench.warmup=1", "bench.batches=[1]"]
     call(monkeypatch, "quantize", str(weights), *few, "--data", "scenes,training=8,validation=4", "--name", "own")
@@ -145,3 +146,88 @@ def test_a_hugging_face_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     rows = summary("hf")
     assert rows["student.int8.onnxruntime"]["error"] is None
     assert rows["student.int8.onnxruntime"]["agreement"] > 50
+
+
+def weight_file(path: Path, architecture: dict[str, object], **preprocess: object) -> Path:
+    """A weight file with metadata and without weights to speak of."""
+    import torch
+
+    from limbeck.artifact.metadata import Metadata
+    from limbeck.artifact.preprocess import Preprocess
+    from limbeck.data.weights import save_weights
+
+    own = Preprocess((64, 96), **preprocess)  # type: ignore[arg-type]
+    metadata = Metadata("segmentation", "student", ("a", "b"), ((0, 0, 0), (1, 1, 1)), own, architecture=architecture)
+    save_weights(torch.nn.Conv2d(1, 1, 1), path, metadata.to_json())
+    return path
+
+
+UNET = {"kind": "compact_unet", "width": 4, "num_classes": 2}
+
+
+@pytest.mark.parametrize("kind", ["os:system", "./evil.py:build", 3, "no-such"])
+def test_a_weight_file_does_not_choose_which_code_runs(tmp_path: Path, kind: object) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')\n")
+    file = weight_file(tmp_path / "m.safetensors", {"kind": kind, "command": f"touch {tmp_path}/was-run"})
+    photos = images(tmp_path / "photos", 1)
+    with pytest.raises(UserError, match=r"does not choose which code runs|unknown architecture"):
+        adopt(str(file), str(photos), target="openvino")
+    assert not (tmp_path / "was-run").exists()
+    assert not runs().exists()
+    code = tmp_path / "models.py"
+    code.write_text(MODEL)
+    found = read(adopt(str(file), str(photos), target="openvino", arch=f"{code}:build"))
+    assert found.student.kind == f"{code}:build"
+
+
+def runs() -> Path:
+    import os
+
+    return Path(os.environ["LIMBECK_RUNS"])
+
+
+def test_its_own_preprocessing_is_kept(tmp_path: Path) -> None:
+    own = {"keep_ratio": True, "multiple": 32, "interpolation": "bicubic"}
+    file = weight_file(tmp_path / "m.safetensors", UNET, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3), **own)
+    found = read(adopt(str(file), str(images(tmp_path / "photos", 1)), target="openvino"))
+    assert (found.student.mean, found.student.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert found.data.size == (64, 96)
+    assert found.data.resize.model_dump() == {"mode": "keep_ratio", "multiple": 32, "interpolation": "bicubic"}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", ".hidden"])
+def test_a_name_stays_in_the_runs_folder(tmp_path: Path, name: str) -> None:
+    file, photos = weight_file(tmp_path / "m.safetensors", UNET), images(tmp_path / "photos", 1)
+    with pytest.raises(UserError, match="inside the runs folder"):
+        adopt(str(file), str(photos), target="openvino", name=name)
+    assert not runs().exists()
+    assert not (runs().parent / "x.yaml").exists()
+
+
+def test_another_recipe_is_not_overwritten(tmp_path: Path) -> None:
+    file, photos = weight_file(tmp_path / "m.safetensors", UNET), images(tmp_path / "photos", 1)
+    path = adopt(str(file), str(photos), target="openvino", name="x")
+    assert adopt(str(file), f"{photos}/", target="openvino", name="x") == path
+    text = path.read_text()
+    with pytest.raises(UserError, match="--name"):
+        adopt(str(file), str(photos), target="openvino", name="x", size=(32, 32))
+    assert path.read_text() == text
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    file, photos = weight_file(tmp_path / "m.safetensors", UNET), images(tmp_path / "photos", 1)
+    with pytest.raises(UserError, match=r"--weights .* has weights of its own"):
+        adopt(str(file), str(photos), target="openvino", weights=str(file))
+    with pytest.raises(UserError, match="leave --arch out"):
+        adopt("./models.py:build", str(photos), target="openvino", arch="segformer")
+
+
+@pytest.mark.parametrize(
+    "option", [("--target", "openvino"), ("--name", "x"), ("--arch", "a"), ("--size", "3", "4"), ("--weights", "w")]
+)
+def test_without_data_a_recipe_is_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "quantize", "smoke/unet", *option)
+    assert f"{option[0]}: only for a network of your own, with --data" in capsys.readouterr().err

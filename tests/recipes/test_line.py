@@ -93,9 +93,9 @@ def test_nothing_is_done_twice(finished: Path) -> None:
 
 
 def test_a_later_key_leaves_earlier_stages_alone(finished: Path) -> None:
-    changed = run(finished.parent, "evaluate", "smoke/unet", "evaluate.batch=3")
+    changed = run(finished.parent, "evaluate", "smoke/unet", "evaluate.samples=1")
     assert changed.returncode == 2
-    assert "evaluate.batch" in changed.stderr
+    assert "evaluate.samples" in changed.stderr
     assert "--force evaluate" in changed.stderr
 
 

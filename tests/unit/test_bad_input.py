@@ -216,5 +216,5 @@ def test_out_of_memory_names_a_batch(work: Path, monkeypatch: pytest.MonkeyPatch
     from limbeck.train import session
 
     plan = session.Plan("student", work, work / "m.jsonl", Train(steps=1), "miou", 0, 8, 0, 16)
-    with pytest.raises(UserError, match=r"data.batch=4 train.accumulate=2"), session._memory(plan):
+    with pytest.raises(UserError, match=r"train.batch=4 train.accumulate=2"), session._memory(plan):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")

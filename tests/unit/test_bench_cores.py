@@ -3,7 +3,7 @@ import os
 import pytest
 
 from limbeck.runtimes import _cores
-from limbeck.runtimes._cores import physical_cores
+from limbeck.runtimes._cores import cpu_has_bf16, physical_cores
 
 
 @pytest.fixture
@@ -55,3 +55,13 @@ def test_old_cgroups_are_read_too(machine):
 def test_without_topology_every_cpu_is_a_core(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(_cores, "CPUS", tmp_path / "nowhere")
     assert physical_cores() == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [("avx2 avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx512f", False)]
+)
+def test_bfloat16_is_told_by_the_cpus_flags(machine, tmp_path, monkeypatch, flags, has):
+    monkeypatch.setattr(_cores, "CPUINFO", tmp_path / "cpuinfo")
+    assert not cpu_has_bf16()
+    machine("cpuinfo", f"flags : fpu {flags}\n")
+    assert cpu_has_bf16() == has

@@ -12,7 +12,7 @@ import pytest
 
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.preprocess import Preprocess
-from limbeck.bench.measure import Job, measure, statistics, turns
+from limbeck.bench.measure import Job, measure, statistics, turns, turns_in_all
 
 FAKES = """
 import os
@@ -33,6 +33,8 @@ class Fake:
             raise ValueError("no such\\nthing")
         if self.act == "exit":
             sys.exit("gone")
+        if self.act == "sleepless":
+            raise ValueError(os.environ["OMP_WAIT_POLICY"] + os.environ["GOMP_SPINCOUNT"])
         self.info = {"threads": int(os.environ["OMP_NUM_THREADS"]), "device": "fake", "inference_precision": precision}
 
     def __call__(self, pixel_values):
@@ -138,6 +140,31 @@ def test_what_was_complete_before_a_failure_is_kept(job):
     (row,) = measure([job("few", "few")], warmup=0, runs=1, rounds=1, batches=(1, 2)).values()
     assert row["error"] == "RuntimeError: one image only"
     assert row["latency_ms"]["mean"] > 0
+
+
+def test_a_bare_file_is_timed_without_masks(job):
+    made = job("A", bare=True)
+    made.path.with_name("A.fake.json").unlink()
+    seen = []
+    (row,) = measure([made], warmup=0, runs=2, rounds=2, batches=(1, 2), progress=lambda *t: seen.append(t)).values()
+    assert row["latency_ms"]["mean"] > 0
+    assert row["throughput_ips"] > 0
+    assert row["end_to_end_ms"] is None
+    assert [told[1:] for told in seen] == [(done, 4) for done in range(4)]
+
+
+def test_all_turns_are_foretold(job):
+    jobs = [job("A"), job("B", bare=True)]
+    assert turns_in_all(jobs, 4, (1, 8)) == 4 * (3 + 2)
+    assert turns_in_all(jobs, 4, (1,)) == 4 * (2 + 1)
+    assert turns_in_all([], 4, (1,)) == 0
+
+
+def test_waiting_threads_sleep_whatever_the_caller_wants(job, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000000")
+    (row,) = measure([job("A", "sleepless")], warmup=0, runs=1, rounds=1, batches=(1,)).values()
+    assert row["error"].endswith("PASSIVE0")
 
 
 def test_memory_is_the_childs_own(job):

@@ -187,3 +187,25 @@ def test_a_missing_package_names_its_extra(root, monkeypatch, package, extra):
     monkeypatch.setattr("limbeck.build.importlib.import_module", importing)
     with pytest.raises(UserError, match=rf"'kd' needs the package '{package}'.*limbeck\[{extra}\]"):
         find("losses", "kd", WHERE)
+
+
+def test_whatever_ones_own_code_raises_is_said(root):
+    (root / "raises.py").write_text("def build(num_classes: int):\n    raise KeyError('head')\n")
+    with pytest.raises(UserError, match=r"student \(\./raises\.py:build\): KeyError: 'head'"):
+        build("models", {"kind": "./raises.py:build"}, WHERE, root, num_classes=5)
+
+
+def test_an_error_of_our_own_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("limbeck.build.find", lambda *_: _broken)
+    with pytest.raises(ZeroDivisionError):
+        build("losses", {"kind": "kd"}, WHERE)
+
+
+def _broken():
+    return 1 / 0
+
+
+@pytest.mark.parametrize("kind", ["builtins:dict", "math:pi", "builtins:int"])
+def test_what_has_no_signature_is_refused(kind):
+    with pytest.raises(UserError, match=rf"r\.yaml:4: student.*{kind}"):
+        build("models", {"kind": kind, "x": 1}, WHERE)

@@ -181,3 +181,30 @@ def test_the_digest_knows_how_labels_are_read(data, tmp_path):
     data("images/training/a.png", "annotations/training/a.png")
     ways = [{}, {"zero_label": True}, {"void": [7]}, {"classes": ["a", "c"]}, {"annotations": None}]
     assert len({folder(tmp_path, **given).digest() for given in ways}) == len(ways)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize("images", ["images", {"training": "images", "validation": "images"}])
+def test_trained_and_scored_images_are_never_the_same(data, tmp_path, split, images):
+    data("images/a.png", "images/b.png", "masks/a.png", "masks/b.png")
+    given = {"images": images, "annotations": "masks"}
+    with pytest.raises(UserError, match=r"training and validation are the same files \('images'\); set data\.holdout"):
+        folder(tmp_path, split, **given)
+    assert len(folder(tmp_path, split, **given, holdout=0.5)) == 1
+
+
+def test_a_test_split_is_not_made_of_the_others(data, tmp_path):
+    data("images/a.png", "masks/a.png", "more/b.png", "masks/b.png")
+    given = {"annotations": "masks", "holdout": 0.5}
+    with pytest.raises(UserError, match=r"'test' names the same files \('images'\) as training or validation"):
+        folder(tmp_path, "test", images="images", **given)
+    images = {"training": "images", "validation": "images"}
+    assert len(folder(tmp_path, "test", images=images | {"test": "more"}, **given)) == 1
+    with pytest.raises(UserError, match="'test' is not given"):
+        folder(tmp_path, "test", images=images, **given)
+
+
+def test_more_classes_than_ids(data, tmp_path):
+    data("images/training/a.png", "annotations/training/a.png")
+    with pytest.raises(UserError, match="256 classes; at most 255 fit"):
+        folder(tmp_path, classes=[f"c{index}" for index in range(256)])

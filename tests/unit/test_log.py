@@ -48,7 +48,7 @@ def test_there_may_be_no_log(tmp_path):
 
 def tick(step, loss, parts, lr=0.1, images=4, **seconds):
     parts = {name: torch.tensor(value) for name, value in parts.items()}
-    return Tick(step, torch.tensor(loss), parts, lr, images, seconds)
+    return Tick(step, torch.tensor(loss), parts, lr, images, seconds=seconds)
 
 
 def test_averages():

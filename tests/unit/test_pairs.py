@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.pairs import find_files, listed, pair, pairs_digest, read_image, read_mask
+from limbeck.data.pairs import Pair, find_files, listed, pair, pairs_digest, read_image, read_mask
+from limbeck.data.stats import cache_folder
 from limbeck.record import UserError
 
 
@@ -195,3 +198,45 @@ def test_an_unreadable_mask_is_named(tmp_path):
     (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(UserError, match=r"m\.png: not a readable mask"):
         read_mask(tmp_path / "m.png", 3, (4, 3))
+
+
+def test_the_digest_sees_an_edit_of_equal_size(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    before = pairs_digest([Pair(file, None, "a")])
+    file.write_bytes(b"two")
+    assert pairs_digest([Pair(file, None, "a")]) != before
+
+
+def test_files_that_stand_still_are_read_once(tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        file.write_bytes(file.name.encode())
+        os.utime(file, (1, 1))
+    pairs = [Pair(file, None, file.stem) for file in files]
+    before = pairs_digest(pairs)
+    assert len(list((cache_folder() / "files").iterdir())) == 1
+    monkeypatch.setattr("limbeck.data.pairs._hash", lambda path: pytest.fail(f"{path} was read again"))
+    assert pairs_digest(pairs) == before
+    monkeypatch.undo()
+    os.utime(files[0], (2, 2))
+    assert pairs_digest(pairs) == before
+    files[0].write_bytes(b"9.png")
+    assert pairs_digest(pairs) != before
+
+
+def test_more_classes_than_ids_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), 300, np.uint16)).save(tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.png: index masks hold at most 255 classes, as id 255 is void; found 400"):
+        read_mask(tmp_path / "m.png", 400, (2, 2))
+    with pytest.raises(UserError, match="class ids 300 are out of range"):
+        read_mask(tmp_path / "m.png", 255, (2, 2))
+
+
+def test_negative_and_fractional_ids_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), -1, np.int32)).save(tmp_path / "m.tif")
+    with pytest.raises(UserError, match="class ids -1 are out of range"):
+        read_mask(tmp_path / "m.tif", 3, (2, 2))
+    Image.fromarray(np.full((2, 2), 1.5, np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UserError, match=r"one class id a pixel .*mode F"):
+        read_mask(tmp_path / "f.tif", 3, (2, 2))

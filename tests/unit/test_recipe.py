@@ -237,3 +237,51 @@ def test_where_a_recipe_comes_from(recipe, tmp_path):
 
 def test_the_place_of_a_recipe(recipe):
     assert str(recipe(BASE).place / "train" / "steps").endswith("r.yaml:4: train.steps")
+
+
+CODE = """\
+name: x
+task: {kind: ./mine.py:Task}
+data: {kind: scenes, size: [64, 96]}
+teacher: {kind: compact_unet, train: {task: {kind: ./mine.py:Loss}}}
+student: {kind: compact_unet}
+train: {steps: 3, task: {kind: mine.py:Loss}}
+quantize:
+  kind: pt2e
+  calibration: {images: photos}
+  qat: {steps: 1, task: {kind: ./mine.py:Loss}}
+export: [{kind: ./mine.py:Export}]
+"""
+
+
+def test_code_is_found_beside_the_recipe_wherever_it_is_named(recipe, tmp_path):
+    (tmp_path / "photos").mkdir()
+    found = recipe(CODE)
+    loss = f"{tmp_path}/mine.py:Loss"
+    assert (found.task.kind, found.export[0].kind) == (f"{tmp_path}/mine.py:Task", f"{tmp_path}/mine.py:Export")
+    assert (found.train.task.kind, found.teacher.train.task.kind, found.quantize[0].qat.task.kind) == (loss,) * 3
+    assert found.quantize[0].calibration.images == f"{tmp_path}/photos"
+    assert recipe(CODE.replace("photos", "elsewhere")).quantize[0].calibration.images == "elsewhere"
+
+
+def test_entries_of_a_single_mapping_have_an_index(recipe, message):
+    text = BASE + "quantize:\n  kind: pt2e\n  target: openvino\nexport: {kind: onnx}\n"
+    found = recipe(text, "quantize.0.target=onnxruntime", "export.0.dynamic=[height]", "quantize.calibration.samples=3")
+    assert found.quantize[0].spec["target"] == "onnxruntime"
+    assert found.quantize[0].calibration.samples == 3
+    assert found.export[0].dynamic == ["height"]
+    assert recipe(text, "quantize={kind: pt2e}", "quantize.0.target=x").quantize[0].spec["target"] == "x"
+    assert "quantize.1 does not exist; the list has 1 entries" in message(text, "quantize.1.target=x")
+    wrong = text.replace("  target", "  calibration: {samples: 0}\n  target")
+    assert message(wrong, "quantize.0.target=x").startswith("r.yaml:7: quantize.0.calibration.samples: ")
+    assert message(wrong).startswith("r.yaml:7: quantize.0.calibration.samples: ")
+
+
+def test_another_precision_of_qat_is_refused(message):
+    text = BASE + "quantize:\n  kind: pt2e\n  qat: {steps: 2, precision: bf16}\n"
+    assert message(text).startswith("r.yaml:7: quantize.0.qat.precision: QAT runs in fp32")
+
+
+def test_ones_own_code_may_bring_its_weights(recipe):
+    text = BASE.replace("{kind: compact_unet}", "{kind: ./models.py:build}").replace("train: {steps: 3}\n", "")
+    assert recipe(text).train is None

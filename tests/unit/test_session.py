@@ -180,7 +180,7 @@ def test_out_of_memory_becomes_advice(begin, error, advice):
         begin(validate=validate).train()
     if advice:
         assert "student: out of memory with batches of 4" in str(caught.value)
-        assert "data.batch=2 train.accumulate=2" in str(caught.value)
+        assert "train.batch=2 train.accumulate=2" in str(caught.value)
 
 
 def test_two_halves_of_a_batch_are_one_batch(begin):

@@ -149,3 +149,20 @@ def test_two_on_one_network_do_not_disturb_each_other(student):
 def test_it_owns_no_parameters(student):
     assert not isinstance(Tapped(student, ["backbone"]), nn.Module)
     assert not any(re.search("tap", name) for name in student.state_dict())
+
+
+def test_what_is_overwritten_later_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1))
+    with pytest.raises(UserError, match=r"student\.1 is changed in place afterwards; tap the next module"):
+        Tapped(model, ["1"], "student")(IMAGE)
+    with torch.no_grad(), pytest.raises(UserError, match="changed in place"):
+        Tapped(model, ["1"], "student")(IMAGE)
+    tapped = Tapped(model, ["0", "2"], "student")
+    _, taps = tapped(IMAGE)
+    assert torch.equal(taps["2"], model[:3](IMAGE))
+    assert tapped._versions == {}
+
+
+def test_in_inference_mode_taps_work_still(student):
+    with torch.inference_mode():
+        assert "backbone" in Tapped(student, ["backbone"])(IMAGE)[1]

@@ -121,3 +121,9 @@ def test_memory_has_a_limit(samples):
     assert kept[0] is kept[0]
     assert kept[1] is kept[1]
     assert kept[2] is not kept[2]
+
+
+def test_only_the_cpu_generator_is_seeded(views, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("CUDA's stream was touched"))
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("all streams were seeded"))
+    _ = views[3, 1]

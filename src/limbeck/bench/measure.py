@@ -96,11 +96,11 @@ def measure(
 
     Returns:
         For each id: ``latency_ms`` of the artifact alone (mean, std, p50, p95, p99), ``end_to_end_ms`` (median, image
-        array to mask at the image's size; None for a bare job), ``throughput_ips`` (images a second at the best batch size), ``load_ms``
-        (file to first answer), ``peak_rss_mb`` (the whole process, while it ran at the shape's batch), ``peak_gpu_mb``
-        (None if unknown), ``file_mb``, ``threads``, ``device``, ``inference_precision``, ``runs``. A job that fails,
-        crashes or takes too long has ``error``, one line that says why, and only what was complete before; the others
-        go on.
+        array to mask at the image's size; None for a bare job), ``throughput_ips`` (images a second at the best batch
+        size), ``load_ms`` (file to first answer), ``peak_rss_mb`` (the whole process, while it ran at the shape's
+        batch), ``peak_gpu_mb`` (None if unknown), ``file_mb``, ``threads``, ``device``, ``inference_precision``,
+        ``runs``. A job that fails, crashes or takes too long has ``error``, one line that says why, and only what was
+        complete before; the others go on.
 
     Raises:
         ValueError: If two jobs have one id, or a number is not positive.

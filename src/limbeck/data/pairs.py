@@ -119,20 +119,15 @@ def _contents(paths: list[Path]) -> dict[Path, str]:
     """A hash of every file's bytes; one whose size and time of change are known is not read again."""
     file = cache_folder() / "files" / f"{digest([str(path.absolute()) for path in paths])}.json"
     known: dict[str, str] = read_json(file) if file.is_file() else {}
-    keys = {path: _key(path) for path in paths}
-    now = time.time_ns()
+    now, stats = time.time_ns(), {path: path.stat() for path in paths}
+    keys = {path: f"{path.absolute()} {stats[path].st_size} {stats[path].st_mtime_ns}" for path in paths}
     unknown = [path for path in paths if keys[path] not in known]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = known | dict(zip((keys[path] for path in unknown), pool.map(_hash, unknown), strict=True))
-    still = [keys[path] for path in paths if now - path.stat().st_mtime_ns > STILL_NS]
-    if any(key not in known for key in still):
-        write_json(file, {key: found[key] for key in still})
-    return {path: found[keys[path]] for path in paths}
-
-
-def _key(path: Path) -> str:
-    stat = path.stat()
-    return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}"
+        hashes = dict(zip(unknown, pool.map(_hash, unknown), strict=True))
+    found = {path: hashes.get(path) or known[keys[path]] for path in paths}
+    if any(now - stats[path].st_mtime_ns > STILL_NS for path in unknown):
+        write_json(file, {keys[path]: found[path] for path in paths if now - stats[path].st_mtime_ns > STILL_NS})
+    return found
 
 
 def _hash(path: Path) -> str:

@@ -95,10 +95,10 @@ def _keep_apart(split: str, holdout: float, *layouts: str | Mapping[str, str] | 
             f"data.images: training and validation are the same files ({files['training'][0]!r}); set data.holdout, "
             "such as 0.2, or write {split} where they differ."
         )
-    if split == "test" and files["test"] in (files["training"], files["validation"]):
+    if split == "test" and files["test"] and files["test"] in (files["training"], files["validation"]):
         raise UserError(
-            f"data.images: 'test' names the same files ({_of_split(layouts[0] or '', split)!r}) as training or "
-            "validation; score validation, or give images of its own: {training: ..., validation: ..., test: ...}."
+            f"data.images: 'test' names the same files ({files['test'][0]!r}) as training or validation; score "
+            "validation, or give it images of its own: {training: ..., validation: ..., test: ...}."
         )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import names
 from limbeck.data.pairs import find_files
-from limbeck.place import dump, parse
+from limbeck.place import Place, dump, parse
+from limbeck.recipe import from_dict
 from limbeck.record import UserError, write_text
 from limbeck.stages.context import runs_root
 
@@ -38,40 +39,81 @@ def adopt(
         name: Name of the run; made of model and target if None.
 
     Raises:
-        UserError: If the model or the data cannot be made out.
+        UserError: If the model or the data cannot be made out, or another recipe of this name is there already.
     """
     student, metadata = _student(model, arch, weights)
-    found = size or (metadata.preprocess.size if metadata else None) or DEFAULT_SIZE
-    section: dict[str, Any] = {**_data(data, metadata), "size": list(found)}
-    if metadata and metadata.preprocess.keep_ratio:
-        section["resize"] = {"mode": "keep_ratio", "multiple": metadata.preprocess.multiple}
+    section = _data(data, metadata) | _resize(size, metadata)
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(model).stem}-{target}").strip("-.")
     recipe = {"name": name, "data": section, "student": student, "quantize": [{"kind": "pt2e", "target": target}]}
+    from_dict(recipe, Place(f"quantize {model}"), runs_root())  # a wrong name must not become a path
     path = runs_root() / f"{name}.yaml"
-    write_text(path, f"# Made by: limbeck quantize {model} --data {data} --target {target}\n{dump(recipe)}")
+    made_by = " ".join(f"# Made by: limbeck quantize {model} --data {data} --target {target}".split())
+    _write(path, f"{made_by}\n{dump(recipe)}")
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the recipe; one that is there already stays if it says the same, whatever its first line."""
+    if not path.exists():
+        write_text(path, text)
+    elif path.read_bytes().partition(b"\n")[2] != text.encode().partition(b"\n")[2]:
+        raise UserError(f"{path}: is there already and says something else; give --name, run it, or remove it.")
+
+
+def _resize(size: tuple[int, int] | None, metadata: Metadata | None) -> dict[str, Any]:
+    """Input size, and how images come to it, as the weight file was trained."""
+    if metadata is None:
+        return {"size": list(size or DEFAULT_SIZE)}
+    own = metadata.preprocess
+    mode = "keep_ratio" if own.keep_ratio else "squash"
+    resize = {"mode": mode, "multiple": own.multiple, "interpolation": own.interpolation}
+    return {"size": list(size or own.size), "resize": resize}
 
 
 def _student(model: str, arch: str | None, weights: str | None) -> tuple[dict[str, Any], Metadata | None]:
     path = Path(model)
+    is_code = ":" in model and not path.is_file()
+    if weights and not is_code:
+        raise UserError(f"--weights {weights}: is for a network that code builds; {model} has weights of its own.")
+    if is_code:
+        if arch:
+            raise UserError(f"--arch {arch}: {model} says itself how the network is built; leave --arch out.")
+        return {"kind": _code(model)} | ({"weights": str(Path(weights).resolve())} if weights else {}), None
     if path.is_file():
         metadata = Metadata.read(path)
-        if arch is None and (metadata is None or metadata.architecture is None):
-            raise UserError(
-                f"{model}: does not say of which architecture it is; give --arch, such as `segformer,size=b0`."
-            )
-        own = {k: v for k, v in (metadata.architecture or {}).items() if k != "num_classes"} if metadata else {}
         if metadata and metadata.quantizer:
             raise UserError(f"{model}: is quantized already; give the float weights.")
-        return {**(_arch(arch) if arch else own), "weights": str(path.resolve())}, metadata
-    if ":" in model:
-        source, _, function = model.rpartition(":")
-        kind = f"{Path(source).resolve()}:{function}" if source.endswith(".py") else model
-        return {"kind": kind} | ({"weights": str(Path(weights).resolve())} if weights else {}), None
+        student = _arch(arch) if arch else _own_arch(model, metadata)
+        return student | _normalisation(metadata) | {"weights": str(path.resolve())}, metadata
     if path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         source = str(path.resolve()) if path.is_dir() else model
         return {**(_arch(arch) if arch else _hub_kind(source)), "weights": source}, None
     raise UserError(f"{model}: no weight file, folder, hub id (owner/name) or code (./models.py:build).")
+
+
+def _code(kind: str) -> str:
+    source, _, function = kind.rpartition(":")
+    return f"{Path(source).resolve()}:{function}" if source.endswith(".py") else kind
+
+
+def _own_arch(model: str, metadata: Metadata | None) -> dict[str, Any]:
+    """Kind and arguments that a weight file says; it may come from anywhere, so it does not choose which code runs."""
+    own = metadata.architecture if metadata else None
+    if own is None:
+        raise UserError(f"{model}: does not say of which architecture it is; give --arch, such as `segformer,size=b0`.")
+    kind = own.get("kind") if isinstance(own, dict) else None
+    if isinstance(kind, str) and ":" in kind:
+        raise UserError(
+            f"{model}: asks for the code {kind!r}, and a weight file does not choose which code runs. If you trust "
+            "that code, name it: --arch ./models.py:build, with its arguments: --arch ./models.py:build,width=32."
+        )
+    if kind not in names("models"):
+        raise UserError(f"{model}: is of an unknown architecture {kind!r}; give --arch: {', '.join(names('models'))}.")
+    return {key: value for key, value in own.items() if key != "num_classes"}
+
+
+def _normalisation(metadata: Metadata | None) -> dict[str, Any]:
+    return {"mean": list(metadata.preprocess.mean), "std": list(metadata.preprocess.std)} if metadata else {}
 
 
 def _hub_kind(source: str) -> dict[str, Any]:
@@ -89,13 +131,18 @@ def _hub_kind(source: str) -> dict[str, Any]:
 def _arch(text: str) -> dict[str, Any]:
     """Kind and arguments of ``torchvision,arch=fcn_resnet50``."""
     kind, *arguments = text.split(",")
-    if kind not in names("models"):
+    if ":" not in kind and kind not in names("models"):
         raise UserError(f"--arch {text}: no such kind {kind!r}; known: {', '.join(names('models'))}.")
+    return {"kind": _code(kind), **_arguments(f"--arch {text}", arguments)}
+
+
+def _arguments(option: str, arguments: list[str]) -> dict[str, Any]:
+    """Values of ``name=value`` pairs, read as YAML."""
     wrong = [argument for argument in arguments if "=" not in argument]
     if wrong:
-        raise UserError(f"--arch {text}: {wrong[0]!r} should be name=value.")
+        raise UserError(f"{option}: {wrong[0]!r} should be name=value.")
     lines = "\n".join("{}: {}".format(*argument.split("=", 1)) for argument in arguments)
-    return {"kind": kind, **(parse(lines, "--arch")[0] if lines else {})}
+    return parse(lines, option)[0] if lines else {}
 
 
 def _data(data: str, metadata: Metadata | None) -> dict[str, Any]:
@@ -104,8 +151,7 @@ def _data(data: str, metadata: Metadata | None) -> dict[str, Any]:
     if not folder.is_dir():
         kind, *arguments = data.split(",")
         if kind in names("datasets"):
-            lines = "\n".join("{}: {}".format(*argument.split("=", 1)) for argument in arguments)
-            return {"kind": kind, **(parse(lines, "--data")[0] if lines else {})}
+            return {"kind": kind, **_arguments(f"--data {data}", arguments)}
         raise UserError(f"{data}: no such folder, nor a data set; known: {', '.join(names('datasets'))}.")
     found: dict[str, Any] = {"kind": "folder", "path": str(folder.resolve())}
     if metadata and not (folder / "id2label.json").is_file():

@@ -1,6 +1,7 @@
 """Build everything a recipe names, without data or weights, and refuse what would fail after six hours."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
 from limbeck.record import UserError
 from limbeck.stages.context import Context, data_root
+from limbeck.stages.rows import exported
 
 __all__ = ["check", "files"]
 
@@ -47,11 +49,12 @@ def check(recipe: Recipe) -> list[str]:
         What was found, a line each: data, networks, matched layers.
 
     Raises:
-        UserError: For the first thing that would not work.
+        UserError: For the first thing that would not work; only data that are not on this machine are forgiven.
     """
     from limbeck.bench.size import params_m
 
     context = Context(recipe, Path())
+    build("tasks", recipe.task.spec, recipe.place / "task", recipe.root)
     data = _data(context)
     student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
     lines = [data.line, f"student  {recipe.student.kind}, {params_m(student):.2f} M parameters"]
@@ -62,8 +65,7 @@ def check(recipe: Recipe) -> list[str]:
     _losses(recipe, data.num_classes)
     for index, spec in enumerate(recipe.quantize):
         build("quantizers", spec.spec, recipe.place / "quantize" / index, recipe.root)
-    for index, export in enumerate(recipe.export):
-        build("exporters", export.spec, recipe.place / "export" / index, recipe.root)
+    _exports(context)
     for index, runtime in enumerate(recipe.bench.runtimes if recipe.bench else []):
         find("runtimes", runtime, recipe.place / "bench" / "runtimes" / index, recipe.root)
     return lines
@@ -79,6 +81,8 @@ def _data(context: Context) -> _Data:
     try:
         training, scored = context.dataset("training"), context.dataset(recipe.evaluate.split)
     except UserError as error:
+        if not _elsewhere(component, given):
+            raise
         known = getattr(component, "classes", None) or given.get("classes")
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
         return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {str(error).splitlines()[0]}")
@@ -86,9 +90,39 @@ def _data(context: Context) -> _Data:
     batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
     if recipe.train and len(training) < batch:
         raise UserError(f"{place / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
+    for dataset in (training, scored):
+        _ = dataset[0]  # what is wrong with all of them shows in the first
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
     return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}")
+
+
+def _elsewhere(component: Callable[..., Any], given: dict[str, Any]) -> bool:
+    """Whether the folder that a dataset reads is not on this machine."""
+    parameters = inspect.signature(component).parameters
+    path = given.get("path", parameters["path"].default if "path" in parameters else "")
+    return "root" in parameters and not (data_root() / str(path)).exists()
+
+
+def _exports(context: Context) -> None:
+    """Build the exporters, and see that each writes one file of its own into the run's folder.
+
+    Raises:
+        UserError: If two entries are of one kind, or a kind is no part of a file name.
+    """
+    recipe = context.recipe
+    kinds: list[str] = []
+    for index, export in enumerate(recipe.export):
+        where = recipe.place / "export" / index
+        if export.kind in kinds:
+            raise UserError(f"{where}: a second entry of kind {export.kind!r} would overwrite the file of the first.")
+        if exported(context, "student", "fp32", export.kind).parent != context.folder / "export":
+            raise UserError(
+                f"{where / 'kind'}: {export.kind!r} stands in the name of the file and cannot hold a slash; "
+                "give the exporter as package.module:Name."
+            )
+        build("exporters", export.spec, where, recipe.root)
+        kinds.append(export.kind)
 
 
 def _bare(context: Context, section: Model, where: Place, num_classes: int) -> Any:

@@ -146,7 +146,11 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
         where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
         raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
     folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
-    return Plan(role, folder, context.log, settings, "miou", context.recipe.seed, batch, data.workers, length)
+    task = build("tasks", context.recipe.task.spec, context.recipe.place / "task", context.recipe.root)
+    section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
+    return Plan(
+        role, folder, context.log, settings, task.metric, context.recipe.seed, batch, data.workers, length, section
+    )
 
 
 def make_objective(

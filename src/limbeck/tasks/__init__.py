@@ -1,5 +1,5 @@
-"""Tasks: what a target is, which score is followed, and how logits become a prediction.
+"""Tasks: what a target is, and which score is followed.
 
-A task has ``metric`` (name of the score in points, higher is better), ``loss`` (default task loss) and
-``quality(confusion) -> dict``.
+A task has ``name``, ``metric`` (the score in points that best weights, early stopping and ``min_metric`` look at; higher
+is better) and ``loss`` (the kind of its usual task loss).
 """

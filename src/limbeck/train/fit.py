@@ -20,6 +20,9 @@ from limbeck.train.optim import set_lr
 
 __all__ = ["Tick", "fit"]
 
+TIMED_EVERY = 10
+"""On a GPU one step in so many waits for the device between its parts, to see where the time goes."""
+
 
 @dataclass
 class Tick:
@@ -31,7 +34,8 @@ class Tick:
         parts: Its parts, weighted.
         lr: Learning rate of the step.
         images: Images of the step on this process.
-        seconds: Where the time went: data, teacher, loss, student (forward, backward and update).
+        took: Seconds it took.
+        seconds: Where they went: data, teacher, loss, student (forward, backward and update); empty where not timed.
     """
 
     step: int
@@ -39,6 +43,7 @@ class Tick:
     parts: dict[str, Tensor]
     lr: float
     images: int = 0
+    took: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -66,6 +71,7 @@ def fit(
         share = (step + 0.5) / steps
         lr = set_lr(optimizer, settings.schedule, share)
         objective.mode(True, share)
+        objective.timed = accelerator.device.type == "cpu" or step % TIMED_EVERY == 0
         yield _step(step, wrapped, objective, batches, optimizer, settings, accelerator, share, lr)
 
 
@@ -103,8 +109,10 @@ def _step(
             f"the loss is {float(tick.loss)} at step {step + 1} ({_shown(tick.parts)}): "
             "lower train.optimizer.lr, or set train.clip to 1.0."
         )
-    spent = {"data": waited, **objective.seconds}
-    tick.seconds = spent | {"student": time.perf_counter() - start - sum(spent.values())}
+    tick.took = time.perf_counter() - start
+    if objective.timed:
+        spent = {"data": waited, **objective.seconds}
+        tick.seconds = spent | {"student": tick.took - sum(spent.values())}
     return tick
 
 

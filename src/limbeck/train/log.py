@@ -51,13 +51,13 @@ class Averages:
         """The averages, and start anew."""
         ticks, count = self._ticks, len(self._ticks)
         spent = {name: sum(t.seconds.get(name, 0.0) for t in ticks) for name in ("data", "teacher", "student", "loss")}
-        whole = sum(spent.values()) or 1.0
+        whole = sum(spent.values())
         elapsed = time.perf_counter() - self._since
         found = {
             "loss": sum(float(t.loss) for t in ticks) / count,
             "parts": {name: sum(float(t.parts.get(name, 0.0)) for t in ticks) / count for name in ticks[-1].parts},
             "lr": ticks[-1].lr,
-            "time": {name: round(seconds / whole, 4) for name, seconds in spent.items()},
+            "time": {name: round(seconds / whole, 4) for name, seconds in spent.items()} if whole else None,
             "images_per_s": round(sum(t.images for t in ticks) / elapsed, 2),
         }
         self.reset()

@@ -81,6 +81,7 @@ class Objective(nn.Module):
         self._taps = [Tapped(student, [*self.aux, *(t.match.student for t in terms)], "student")]
         self._modes = modes or eager_modes(student)
         self.seconds = {"teacher": 0.0, "loss": 0.0}
+        self.timed = True
         self.register_buffer("mean", _channels(mean), persistent=False)
         self.register_buffer("std", _channels(std), persistent=False)
 
@@ -113,9 +114,15 @@ class Objective(nn.Module):
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
+        self._synchronise()
         start = time.perf_counter()
         yield
+        self._synchronise()
         self.seconds[what] += time.perf_counter() - start
+
+    def _synchronise(self) -> None:
+        if self.timed and self.mean.is_cuda:
+            torch.cuda.synchronize()
 
     def close(self) -> None:
         """Take all hooks off the student and the teacher."""

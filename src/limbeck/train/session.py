@@ -49,6 +49,7 @@ class Plan:
         batch: Images a batch over all processes.
         workers: Processes that prepare images.
         length: Number of training samples.
+        section: Keys of the recipe that ``settings`` come from, for advice.
     """
 
     stage: str
@@ -60,6 +61,7 @@ class Plan:
     batch: int
     workers: int
     length: int
+    section: str = "train"
 
     @property
     def per_epoch(self) -> int:
@@ -137,7 +139,7 @@ def train(
     )  # fmt: skip
     with _interrupts() as interrupted, show.bar(plan.stage, plan.steps, done=first) as bar, _memory(plan):
         for tick in () if _gave_up(plan, progress) else ticks:
-            progress.seconds += sum(tick.seconds.values())
+            progress.seconds += tick.took
             if ema:
                 ema.update(objective.student)
             stop = _between(plan, tick, objective, ema, progress, validate, accelerator)
@@ -315,6 +317,6 @@ def _memory(plan: Plan) -> Iterator[None]:
             raise
         fits = max(1, plan.batch // 2)
         raise UserError(
-            f"{plan.stage}: out of memory with batches of {plan.batch}. Try data.batch={fits} "
-            f"train.accumulate={plan.settings.accumulate * plan.batch // fits}: the same images a step."
+            f"{plan.stage}: out of memory with batches of {plan.batch}. Try {plan.section}.batch={fits} "
+            f"{plan.section}.accumulate={plan.settings.accumulate * plan.batch // fits}: the same images a step."
         ) from error

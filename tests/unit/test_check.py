@@ -1,0 +1,75 @@
+"""What ``limbeck check`` forgives and what not."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limbeck.recipe import read
+from limbeck.record import UserError
+from limbeck.stages.check import check
+
+RECIPE = """\
+name: x
+data: {kind: folder, path: mine, classes: [a, b], size: [32, 32], batch: 1}
+student: {kind: compact_unet, width: 4, stages: 2}
+train: {steps: 1}
+bench: null
+"""
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """``checked(more)`` checks a recipe with these lines, on the data set ``mine``."""
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path / "data"))
+
+    def run(more="", *overrides):
+        (tmp_path / "r.yaml").write_text(RECIPE + more)
+        return check(read(tmp_path / "r.yaml", list(overrides)))
+
+    return run
+
+
+@pytest.fixture
+def mine(tmp_path):
+    for part, shape in (("images", (32, 32, 3)), ("annotations", (32, 32))):
+        for split in ("training", "validation"):
+            (tmp_path / "data/mine" / part / split).mkdir(parents=True)
+            Image.fromarray(np.ones(shape, np.uint8)).save(tmp_path / "data/mine" / part / split / "a.png")
+    return tmp_path / "data/mine"
+
+
+def test_data_that_are_here(checked, mine):
+    assert "1 training and 1 validation images" in checked()[0]
+
+
+def test_a_missing_folder_is_forgiven(checked, tmp_path):
+    assert "not here" in checked()[0]
+    (tmp_path / "data").mkdir()
+    assert "not here" in checked()[0]
+
+
+def test_wrong_data_are_not(checked, mine):
+    Image.fromarray(np.full((32, 32), 7, np.uint8)).save(mine / "annotations/validation/a.png")
+    with pytest.raises(UserError, match="class ids 7 are out of range"):
+        checked()
+    (mine / "annotations/training/a.png").unlink()
+    with pytest.raises(UserError, match="1 of 1 images have no mask"):
+        checked()
+
+
+def test_data_that_need_no_folder_have_no_excuse(checked):
+    with pytest.raises(UserError, match="scenes: validation has 0 scenes"):
+        checked("", "data={kind: scenes, size: [32, 32], validation: 0}")
+
+
+def test_the_task_is_built(checked):
+    with pytest.raises(UserError, match=r"r\.yaml:6: task\.kind: no such task 'segmentatoin'"):
+        checked("task: {kind: segmentatoin}\n")
+
+
+def test_one_file_for_each_export(checked, tmp_path):
+    with pytest.raises(UserError, match=r"r\.yaml:6: export\.1: a second entry of kind 'onnx'"):
+        checked("export: [{kind: onnx}, {kind: onnx, dynamic: [height]}]\n")
+    (tmp_path / "mine.py").write_text("class Mine:\n    suffix = '.mine'\n")
+    with pytest.raises(UserError, match=r"r\.yaml:6: export\.0\.kind: .*cannot hold a slash"):
+        checked("export: {kind: ./mine.py:Mine}\n")
