@@ -50,8 +50,8 @@ class Bar:
             self._live.update(self._task, completed=done, note=self.note, rate=f"{self.rate:.1f} {self.unit}/s")
         elif time.monotonic() - self._said > QUIET_SECONDS:
             self._said = time.monotonic()
-            left = (self.total - done) / self.rate if self.rate else float("nan")
-            say(f"{self.what}: {done}/{self.total} {self.unit}, {self.rate:.1f}/s, {left:.0f} s left  {self.note}")
+            left = f", {self.rate:.1f}/s, {(self.total - done) / self.rate:.0f} s left" if self.rate else ""
+            say(f"{self.what}: {done}/{self.total} {self.unit}{left}  {self.note}".rstrip())
 
 
 @contextmanager
