@@ -14,7 +14,7 @@ from ruamel.yaml.reader import ReaderError
 
 from limbeck.record import UserError
 
-__all__ = ["Keys", "Place", "dump", "nearest", "override", "parse"]
+__all__ = ["Keys", "Place", "as_lists", "dump", "forget", "indexed", "nearest", "override", "parse"]
 
 Keys = tuple[str | int, ...]
 
@@ -129,6 +129,32 @@ def _step_into(inner: Any, key: str | int, dotted: str, assignment: str, create:
     if create and inner.get(key) is None:
         inner[key] = {}
     return inner.get(key)
+
+
+def as_lists(value: dict[str, Any], sections: tuple[str, ...], lines: dict[Keys, int]) -> None:
+    """Make a single mapping in one of the sections a list of one, in the values and in the lines of their keys."""
+    for section in [section for section in sections if isinstance(value.get(section), dict)]:
+        value[section] = [value[section]]
+        inside = {keys: line for keys, line in lines.items() if keys[0] == section and len(keys) > 1}
+        for keys in inside:
+            del lines[keys]
+        lines.update({(section, 0, *keys[1:]): line for keys, line in inside.items()})
+
+
+def indexed(value: dict[str, Any], sections: tuple[str, ...], assignment: str) -> str:
+    """``quantize.target=x`` as ``quantize.0.target=x`` where such a section has one entry alone."""
+    dotted, equals, text = assignment.partition("=")
+    section, dot, rest = dotted.partition(".")
+    entries = value.get(section)
+    single = section in sections and isinstance(entries, list) and len(entries) == 1
+    plain = dot and not rest.partition(".")[0].isdecimal()
+    return f"{section}.0.{rest}{equals}{text}" if single and plain else assignment
+
+
+def forget(lines: dict[Keys, int], keys: Keys) -> None:
+    """Drop the lines of a key and of all inside it: they are not in the file any more."""
+    for known in [k for k in lines if k[: len(keys)] == keys]:
+        del lines[known]
 
 
 def dump(value: Mapping[str, Any]) -> str:

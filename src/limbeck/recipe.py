@@ -329,33 +329,13 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not a text file ({error.reason}).") from error
     shown = _short(path)
     raw, lines = place.parse(text, shown)
-    _as_lists(raw, lines)
+    place.as_lists(raw, LISTS, lines)
     for assignment in overrides or []:
-        keys = place.override(raw, _indexed(raw, assignment))
-        _forget(lines, keys)
+        keys = place.override(raw, place.indexed(raw, LISTS, assignment))
+        place.forget(lines, keys)
         _one_length(raw, keys)
-        _as_lists(raw, lines)
+        place.as_lists(raw, LISTS, lines)
     return from_dict(raw, Place(shown, (), lines), path.parent)
-
-
-def _as_lists(raw: dict[str, Any], lines: dict[Keys, int]) -> None:
-    """Make a single mapping a list of one, in the values and in the lines of their keys."""
-    for section in [section for section in LISTS if isinstance(raw.get(section), dict)]:
-        raw[section] = [raw[section]]
-        inside = {keys: line for keys, line in lines.items() if keys[0] == section and len(keys) > 1}
-        for keys in inside:
-            del lines[keys]
-        lines.update({(section, 0, *keys[1:]): line for keys, line in inside.items()})
-
-
-def _indexed(raw: dict[str, Any], assignment: str) -> str:
-    """``quantize.target=x`` means ``quantize.0.target=x`` where there is only one."""
-    dotted, equals, text = assignment.partition("=")
-    section, dot, rest = dotted.partition(".")
-    entries = raw.get(section)
-    one = section in LISTS and isinstance(entries, list) and len(entries) == 1
-    plain = dot and not rest.partition(".")[0].isdecimal()
-    return f"{section}.0.{rest}{equals}{text}" if one and plain else assignment
 
 
 def _one_length(raw: dict[str, Any], keys: Keys) -> None:
@@ -366,11 +346,6 @@ def _one_length(raw: dict[str, Any], keys: Keys) -> None:
         section = section[key]
     if other and isinstance(section, dict):
         section.pop(other, None)
-
-
-def _forget(lines: dict[Keys, int], keys: Keys) -> None:
-    for known in [k for k in lines if k[: len(keys)] == keys]:
-        del lines[known]
 
 
 def _short(path: Path) -> str:
@@ -403,12 +378,8 @@ def from_dict(raw: dict[str, Any], where: Place, root: Path) -> Recipe:
 
 
 def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    value = dict(raw)
-    for key in LISTS:
-        if isinstance(value.get(key), dict):
-            value[key] = [value[key]]
-        elif key in value and value[key] is None:
-            value[key] = []
+    value = raw | {key: [] for key in LISTS if key in raw and raw[key] is None}
+    place.as_lists(value, LISTS, {})
     train = value.get("train")
     if isinstance(train, dict):
         teacher = value.get("teacher")

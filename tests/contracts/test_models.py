@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.build import build, names
 from limbeck.data.weights import load_weights, read_metadata, save_weights, state_digest
-from limbeck.models._blocks import without_aux
+from limbeck.graph.network import without_aux
 
 CLASSES = 7
 EVEN, ODD = (64, 96), (65, 97)

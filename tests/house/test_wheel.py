@@ -29,7 +29,12 @@ def limbeck(installed: Path, where: Path, *words: str) -> str:
     check = f"import limbeck; assert limbeck.__file__.startswith({str(installed)!r}), limbeck.__file__"
     subprocess.run([sys.executable, "-c", check], cwd=where, env=environment, check=True)
     done = subprocess.run(
-        [sys.executable, "-m", "limbeck.cli", *words], cwd=where, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "limbeck.cli", *words],
+        cwd=where,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -71,5 +71,4 @@ def test_one_file_for_each_export(checked, tmp_path):
     with pytest.raises(UserError, match=r"r\.yaml:6: export\.1: a second entry of kind 'onnx'"):
         checked("export: [{kind: onnx}, {kind: onnx, dynamic: [height]}]\n")
     (tmp_path / "mine.py").write_text("class Mine:\n    suffix = '.mine'\n")
-    with pytest.raises(UserError, match=r"r\.yaml:6: export\.0\.kind: .*cannot hold a slash"):
-        checked("export: {kind: ./mine.py:Mine}\n")
+    assert checked("export: {kind: ./mine.py:Mine}\n")

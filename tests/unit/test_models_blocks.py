@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.build import build
-from limbeck.models._blocks import IMAGENET_MEAN, as_logits, without_aux
+from limbeck.graph.network import IMAGENET_MEAN, as_logits, without_aux
 from limbeck.record import UserError
 
 

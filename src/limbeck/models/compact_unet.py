@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.models._blocks import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.graph.network import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["compact_unet"]
 

@@ -12,7 +12,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from limbeck.data.tensor_file import read_tensors
 from limbeck.data.weights import Report, load_tensors
-from limbeck.models._blocks import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.graph.network import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.models._hub import hub_file, hub_json
 from limbeck.record import UserError
 

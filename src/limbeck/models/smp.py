@@ -8,7 +8,7 @@ import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.models._blocks import IMAGENET_MEAN, IMAGENET_STD
+from limbeck.graph.network import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.place import nearest
 from limbeck.record import UserError
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from limbeck.build import build
 from limbeck.data.tensor_file import read_tensors
 from limbeck.data.weights import load_weights, read_metadata
+from limbeck.graph.network import as_logits
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
 
@@ -137,8 +138,8 @@ def _built(path: Path, metadata: Json, root: Path | None) -> nn.Module:
     spec = {key: value for key, value in metadata["architecture"].items() if key != "num_classes"}
     _refuse_foreign(path, spec, root)
     num_classes = metadata["architecture"].get("num_classes", len(metadata["classes"]))
-    network: nn.Module = build("models", spec, f"{path}: architecture", root, num_classes=num_classes, pretrained=None)
-    return network.eval()
+    runtime = {"num_classes": num_classes, "pretrained": None, "root": root}
+    return as_logits(build("models", spec, f"{path}: architecture", root, **runtime)).eval()
 
 
 def _refuse_foreign(path: Path, spec: Json, root: Path | None) -> None:

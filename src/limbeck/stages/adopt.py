@@ -8,7 +8,7 @@ from limbeck.artifact.metadata import Metadata
 from limbeck.build import names
 from limbeck.data.pairs import find_files
 from limbeck.place import Place, dump, parse
-from limbeck.recipe import from_dict
+from limbeck.recipe import Model, from_dict
 from limbeck.record import UserError, write_text
 from limbeck.stages.context import runs_root
 
@@ -109,7 +109,8 @@ def _own_arch(model: str, metadata: Metadata | None) -> dict[str, Any]:
         )
     if kind not in names("models"):
         raise UserError(f"{model}: is of an unknown architecture {kind!r}; give --arch: {', '.join(names('models'))}.")
-    return {key: value for key, value in own.items() if key != "num_classes"}
+    reserved = {"num_classes", *Model.model_fields} - {"kind"}
+    return {key: value for key, value in own.items() if key not in reserved}
 
 
 def _normalisation(metadata: Metadata | None) -> dict[str, Any]:

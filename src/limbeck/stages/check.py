@@ -12,7 +12,6 @@ from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
 from limbeck.record import UserError
 from limbeck.stages.context import Context, data_root
-from limbeck.stages.rows import exported
 
 __all__ = ["check", "files"]
 
@@ -116,11 +115,6 @@ def _exports(context: Context) -> None:
         where = recipe.place / "export" / index
         if export.kind in kinds:
             raise UserError(f"{where}: a second entry of kind {export.kind!r} would overwrite the file of the first.")
-        if exported(context, "student", "fp32", export.kind).parent != context.folder / "export":
-            raise UserError(
-                f"{where / 'kind'}: {export.kind!r} stands in the name of the file and cannot hold a slash; "
-                "give the exporter as package.module:Name."
-            )
         build("exporters", export.spec, where, recipe.root)
         kinds.append(export.kind)
 

@@ -91,7 +91,7 @@ class Context:
 
     def network(self, section: Model, where: Place, num_classes: int) -> Any:
         """The network of a section, in PyTorch, without the weights of a file; see :meth:`weigh`."""
-        from limbeck.models._blocks import as_logits
+        from limbeck.graph.network import as_logits
 
         pretrained = None if self.weight_file(section) else section.weights
         component = find("models", section.kind, str(where / "kind"), self.recipe.root)

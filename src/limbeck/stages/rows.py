@@ -79,7 +79,7 @@ def weight_files(context: Context) -> dict[str, Path]:
 
 def exported(context: Context, model: str, label: str, kind: str) -> Path:
     """Where the exported file of a model is."""
-    return context.folder / "export" / f"{model}.{label}.{kind}"
+    return context.folder / "export" / f"{model}.{label}.{kind.rpartition(':')[2]}"
 
 
 def rows(context: Context) -> list[Row]:

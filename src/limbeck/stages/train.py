@@ -19,8 +19,8 @@ from limbeck.data.stats import class_pixels
 from limbeck.data.transforms import Augmentation, input_size
 from limbeck.data.views import Views
 from limbeck.data.weights import load_weights, save_weights, state_digest
+from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
-from limbeck.models._blocks import as_logits, without_aux
 from limbeck.recipe import Term as TermSection
 from limbeck.recipe import Train
 from limbeck.record import UserError
