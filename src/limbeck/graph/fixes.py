@@ -8,10 +8,13 @@ from torch.fx import GraphModule, Node
 
 from limbeck.graph.fold import foldable
 from limbeck.graph.modes import EPS, RUNNING_VAR, scale_factor_sums
-from limbeck.graph.patterns import BATCH_NORM, attribute, calls, module_path
+from limbeck.graph.patterns import BATCH_NORM, CONV, CONV_TRANSPOSE, LINEAR, attribute, calls, module_path
+from limbeck.graph.ranges import Range
 from limbeck.record import UserError
 
-__all__ = ["absorb_eps", "clamp_zero_gamma", "same_as_eager"]
+__all__ = ["absorb_eps", "biases_on_grid", "clamp_zero_gamma", "same_as_eager"]
+
+LAYERS = CONV | CONV_TRANSPOSE | LINEAR
 
 TORCHAO_EPS = 1e-5
 """The eps torchao folds every batch norm with, whatever the batch norm says."""
@@ -77,3 +80,28 @@ def same_as_eager(
             f"(allowed: {tolerance:g}), so quantizing it would start from another network. Exclude the layers that "
             "differ, or use batch_norm: fold."
         )
+
+
+@torch.no_grad()
+def biases_on_grid(graph: GraphModule) -> int:
+    """Round the bias of every integer layer to the grid its runtime adds it on: input scale times weight scale.
+
+    Runtimes store biases as int32 on this grid. Left as they are, the first layers differ from PyTorch's in a few
+    values in ten thousand, and every later layer multiplies these; on the grid both add the same numbers. Needs ranges
+    that will not move any more.
+
+    Returns:
+        The number of biases that were rounded.
+    """
+    parts = dict(graph.named_modules())
+    rounded = 0
+    for node in calls(graph.graph, LAYERS):
+        found = [parts.get(str(a.target)) if isinstance(a, Node) else None for a in node.args[:2]]
+        source, weight = found
+        bias = attribute(graph, node.args[2] if len(node.args) > 2 and isinstance(node.args[2], Node) else None)
+        if bias is None or not isinstance(source, Range) or not isinstance(weight, Range):
+            continue
+        step = source.scale * weight.scale
+        bias.data = torch.round(bias / step) * step
+        rounded += 1
+    return rounded

@@ -28,6 +28,8 @@ class Rules:
         float_heads: Whether layers that make the output stay float: 8-bit logits would cost accuracy and gain nothing.
         fed_depthwise: Whether a depthwise convolution gains only if an integer kernel feeds it.
         split_gates: Whether hardswish and silu run in integers only as gate and product.
+        sums_in_layer: Whether a convolution adds a second tensor before it quantizes its output. Its own output is then
+            never rounded, so it must not be in training either.
     """
 
     layers: Targets
@@ -38,6 +40,7 @@ class Rules:
     float_heads: bool
     fed_depthwise: bool
     split_gates: bool
+    sums_in_layer: bool
 
 
 def _fused_by_openvino(node: Node) -> bool:
@@ -56,6 +59,7 @@ RULES = {
         float_heads=True,
         fed_depthwise=False,
         split_gates=True,
+        sums_in_layer=False,
     ),
     "openvino": Rules(
         layers=patterns.CONV | patterns.CONV_TRANSPOSE | patterns.LINEAR,
@@ -66,6 +70,7 @@ RULES = {
         float_heads=False,
         fed_depthwise=True,
         split_gates=False,
+        sums_in_layer=True,
     ),
 }
 
@@ -91,14 +96,19 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
     Layers are integers unless excluded. A join is one if everything it reads comes from integer kernels and something
     that reads it wants integers, so that no conversion is bought for one addition. Movement follows its input.
     """
-    layers, joins = _kernels(graph, rules, excluded)
-    readers = {*layers, *joins}
-    kernel_of = {_tail(node, rules): node for node in readers}
+    layers, joins, sums = _kernels(graph, rules, excluded)
+    kernels = {*layers, *joins}
+    kernel_of = {_tail(node, rules, sums): node for node in kernels}
+    added = {total: _other(total, layer) for layer, total in sums.items()}
+    added = {total: other for total, other in added.items() if _comes_from(other, set(kernel_of), rules)}
+    readers = {*kernels, *added}
     result = Placement(layers)
     for node in graph.nodes:
-        if node in readers:
+        if node in kernels:
             sources = tensor_inputs(node)[:1] if node in layers else tensor_inputs(node)
             result.edges += [(source, node) for source in sources]
+        elif node in added:
+            result.edges.append((added[node], node))
         wanted = any(_wanted_by(user, readers, rules) for user in node.users)
         if node in kernel_of:
             if wanted or is_call(kernel_of[node], rules.needs_output):
@@ -112,20 +122,24 @@ def place(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> Place
     return result
 
 
-def _kernels(graph: Graph, rules: Rules, excluded: Callable[[Node], bool]) -> tuple[list[Node], set[Node]]:
-    """The layers and joins that run in integers: the largest sets that hold each other up."""
+def _kernels(
+    graph: Graph, rules: Rules, excluded: Callable[[Node], bool]
+) -> tuple[list[Node], set[Node], dict[Node, Node]]:
+    """Layers and joins that run in integers, the largest sets that hold each other up, and the sums inside layers."""
     heads = _heads(graph, rules) if rules.float_heads else set()
     candidates = [n for n in patterns.calls(graph, rules.layers) if not excluded(n) and n not in heads]
     layers = [n for n in candidates if patterns.has_stored_weight(n) and tensor_inputs(n)]
-    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _has_kernel(n)}
+    sums = _sums(graph, layers) if rules.sums_in_layer else {}
+    joins = {n for n in patterns.calls(graph, rules.joins) if not excluded(n) and _has_kernel(n)} - {*sums.values()}
     while True:
-        readers = {*layers, *joins}
-        producers = {_tail(node, rules) for node in readers}
+        readers = {*layers, *joins, *sums.values()}
+        producers = {_tail(node, rules, sums) for node in [*layers, *joins]}
         kept_layers = [n for n in layers if not rules.fed_depthwise or _fed(n, producers, rules)]
         kept_joins = {n for n in joins if _holds(n, producers, readers, rules)}
         if kept_layers == layers and kept_joins == joins:
-            return layers, joins
+            return layers, joins, sums
         layers, joins = kept_layers, kept_joins
+        sums = {layer: total for layer, total in sums.items() if layer in layers}
 
 
 def _heads(graph: Graph, rules: Rules) -> set[Node]:
@@ -141,10 +155,26 @@ def _heads(graph: Graph, rules: Rules) -> set[Node]:
     return found
 
 
-def _tail(kernel: Node, rules: Rules) -> Node:
-    """The last node a kernel computes: itself, or the activation it fuses."""
-    user = single_user(kernel)
-    return user if user is not None and rules.fused(user) else kernel
+def _sums(graph: Graph, layers: list[Node]) -> dict[Node, Node]:
+    """Convolutions whose output only a sum reads, with that sum; of two, the one that the sum names first."""
+    found: dict[Node, Node] = {}
+    for total in patterns.calls(graph, patterns.ADD):
+        own = [n for n in tensor_inputs(total) if n in layers and is_call(n, patterns.CONV) and single_user(n) is total]
+        if own and _has_kernel(total) and len(set(tensor_inputs(total))) == 2:
+            found[own[0]] = total
+    return found
+
+
+def _other(total: Node, layer: Node) -> Node:
+    """The tensor that a sum adds to a layer's output."""
+    return next(node for node in tensor_inputs(total) if node is not layer)
+
+
+def _tail(kernel: Node, rules: Rules, sums: dict[Node, Node]) -> Node:
+    """The last node a kernel computes: itself or the sum in it, or the activation it fuses."""
+    last = sums.get(kernel, kernel)
+    user = single_user(last)
+    return user if user is not None and rules.fused(user) else last
 
 
 def _fed(layer: Node, producers: set[Node], rules: Rules) -> bool:
@@ -154,7 +184,7 @@ def _fed(layer: Node, producers: set[Node], rules: Rules) -> bool:
 def _holds(join: Node, producers: set[Node], readers: set[Node], rules: Rules) -> bool:
     if not all(_comes_from(source, producers, rules) for source in tensor_inputs(join)):
         return False
-    return any(_wanted_by(user, readers, rules) for user in _tail(join, rules).users)
+    return any(_wanted_by(user, readers, rules) for user in _tail(join, rules, {}).users)
 
 
 def _has_kernel(node: Node) -> bool:

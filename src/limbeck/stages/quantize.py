@@ -1,5 +1,6 @@
 """Quantize the student: prepare, calibrate, perhaps train on, keep what can be converted."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build
 from limbeck.data.pairs import find_files, read_image
 from limbeck.data.weights import save_tensors
+from limbeck.graph.fixes import biases_on_grid
 from limbeck.graph.modes import set_mode
 from limbeck.graph.ranges import freeze_observers, observe, quantized_on
 from limbeck.recipe import Qat, Quantize
@@ -78,7 +80,10 @@ def _write(
     files: dict[str, Path],
     student: Any,
 ) -> None:
-    tensors, manifest = quantizer.state(prepared)
+    settled = copy.deepcopy(prepared)
+    freeze_observers(settled)
+    biases_on_grid(settled)
+    tensors, manifest = quantizer.state(settled)
     section = context.section("student")
     architecture = context.architecture(section, student, context.num_classes)
     metadata = context.metadata(
