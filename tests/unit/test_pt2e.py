@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from limbeck.build import build as build_component
 from limbeck.graph.modes import set_mode
 from limbeck.graph.onnx_passes import passes_for
 from limbeck.graph.patterns import BATCH_NORM, DROPOUT, calls
@@ -357,10 +358,18 @@ def deeplab() -> nn.Module:
     return Logits()
 
 
+def lightweight() -> nn.Module:
+    pytest.importorskip("torchvision")
+    network: nn.Module = build_component("models", {"kind": "lightweight_deeplabv3"}, "test", num_classes=11)
+    return network
+
+
+LARGE = [(build, target, "fold") for build in (segformer, deeplab, lightweight) for target in TARGETS]
+LIVE = [(deeplab, "openvino", "live"), (lightweight, "onnxruntime", "live")]  # torchao takes a minute to trace each
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("build", [segformer, deeplab])
-@pytest.mark.parametrize("norms", ["fold", "live"])
+@pytest.mark.parametrize(("build", "target", "norms"), [*LARGE, *LIVE])
 def test_large_networks_convert_exactly(build: Callable[[], nn.Module], target: Any, norms: Any) -> None:
     torch.manual_seed(0)
     quantizer, size = Pt2e(target, batch_norm=norms), (64, 96)
