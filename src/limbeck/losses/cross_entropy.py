@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["CrossEntropy"]
+from limbeck.data.sample import VOID
 
-VOID = 255
+__all__ = ["CrossEntropy"]
 ClassWeights = Literal["inverse_frequency", "median_frequency", "log_frequency"]
 
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-__all__ = ["KnowledgeDistillation"]
+from limbeck.data.sample import VOID
 
-VOID = 255
+__all__ = ["KnowledgeDistillation"]
 
 
 def pixelwise_kl(

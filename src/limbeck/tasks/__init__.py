@@ -1,5 +1,5 @@
 """Tasks: what a target is, and which score is followed.
 
-A task has ``name``, ``metric`` (the score in points that best weights, early stopping and ``min_metric`` look at;
-higher is better) and ``loss``, the kind of its usual task loss.
+A task has ``name`` and ``metric``: the score in points that best weights, early stopping and ``min_metric`` look at;
+higher is better.
 """

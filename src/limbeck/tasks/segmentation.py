@@ -8,4 +8,3 @@ class Segmentation:
 
     name = "segmentation"
     metric = "miou"
-    loss = "cross_entropy"
