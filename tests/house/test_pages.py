@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 CODE = ("src", "tests", "benchmarks")
 LINES, FUNCTION_LINES = 400, 70
 
-LONGER = {"src/limbeck/recipe.py": 460}
+LONGER = {"src/limbeck/recipe/schema.py": 460}
 """The whole schema stands on one page, with a line of meaning for every key."""
 
 PROSE = (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".html", ".css", ".js", ".cfg", "")

@@ -1,0 +1,48 @@
+"""The recipe: :mod:`schema` says what every section is called and means, :mod:`reading` makes one of a file."""
+
+from limbeck.recipe.reading import from_dict, merged, packaged, read
+from limbeck.recipe.schema import (
+    Augment,
+    Bench,
+    Component,
+    Data,
+    Export,
+    Model,
+    Optimizer,
+    Qat,
+    Quantize,
+    Ramp,
+    Recipe,
+    Resize,
+    Schedule,
+    Section,
+    Task,
+    TaskLoss,
+    Term,
+    Train,
+)
+
+__all__ = [
+    "Augment",
+    "Bench",
+    "Component",
+    "Data",
+    "Export",
+    "Model",
+    "Optimizer",
+    "Qat",
+    "Quantize",
+    "Ramp",
+    "Recipe",
+    "Resize",
+    "Schedule",
+    "Section",
+    "Task",
+    "TaskLoss",
+    "Term",
+    "Train",
+    "from_dict",
+    "merged",
+    "packaged",
+    "read",
+]
