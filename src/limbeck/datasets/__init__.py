@@ -3,7 +3,8 @@
 A dataset is built for one split (``training``, ``validation`` or ``test``) and yields
 :class:`limbeck.data.sample.Sample`. It augments nothing and resizes nothing. Runtime arguments it may ask for:
 ``split`` and ``root``, the folder that holds data sets. A missing root or an empty split is an error that names the
-command or file that would help.
+command or file that would help. A class attribute ``licence`` (:class:`limbeck.data.licence.Licence`) says what terms
+published data come under; ``check`` and ``run`` print it, and exported files carry it.
 """
 
 from typing import Protocol

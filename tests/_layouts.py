@@ -1,0 +1,56 @@
+"""Tiny data sets, each in the folder layout of the published one."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (12, 16)
+
+
+def image(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
+
+
+def mask(path: Path, ids: list[int], seed: int, palette: bool = False) -> None:
+    """A mask that holds all of ``ids``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    pixels = rng.choice(ids, SIZE).astype(np.uint8)
+    pixels[0, : len(ids)] = ids[: SIZE[1]]
+    picture = Image.fromarray(pixels)
+    if palette:
+        picture = picture.convert("P")
+        picture.frombytes(pixels.tobytes())
+        picture.putpalette([level for index in range(256) for level in (index, 255 - index, 7)])
+    picture.save(path)
+
+
+def ade20k(root: Path) -> None:
+    for split, code, length in (("training", "train", 4), ("validation", "val", 3)):
+        for number in range(length):
+            name = f"ADE_{code}_{number + 1:08d}"
+            image(root / f"ADEChallengeData2016/images/{split}/{name}.jpg", number + 10 * length)
+            mask(root / f"ADEChallengeData2016/annotations/{split}/{name}.png", [0, 1, 2, 75, 150], number)
+
+
+def voc(root: Path) -> None:
+    folder = root / "VOCdevkit/VOC2012"
+    (folder / "ImageSets/Segmentation").mkdir(parents=True)
+    lists = {"train": ["2007_000032", "2007_000039", "2007_000063"], "val": ["2007_000033", "2007_000042"]}
+    more = ["2008_000008", "2008_000015"]
+    for name, stems in lists.items():
+        (folder / f"ImageSets/Segmentation/{name}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+        for seed, stem in enumerate(stems):
+            mask(folder / f"SegmentationClass/{stem}.png", [0, 1, 15, 20, 255], seed, palette=True)
+    for seed, stem in enumerate([*lists["train"], *lists["val"], *more]):
+        image(folder / f"JPEGImages/{stem}.jpg", seed)
+        mask(folder / f"SegmentationClassAug/{stem}.png", [0, 1, 15, 20, 255], seed)
+
+
+def folder(root: Path) -> None:
+    for split, length in (("training", 4), ("validation", 3)):
+        for number in range(length):
+            image(root / f"mine/images/{split}/{split}-{number}.png", number + 10 * length)
+            mask(root / f"mine/annotations/{split}/{split}-{number}.png", [0, 1, 2, 255], number)
