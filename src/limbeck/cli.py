@@ -189,6 +189,39 @@ def report(recipe: Source, overrides: Overrides = None, device: Device = "auto")
     _finish(runs_root() / found.name)
 
 
+@app.command(epilog="Example: `limbeck sweep segdistill/segformer-cgd --list` &nbsp; `limbeck sweep demo seed=0,1,2`")
+def sweep(
+    recipe: Source,
+    overrides: Overrides = None,
+    only: Annotated[int | None, typer.Option(min=0, help="Do this run alone, counted from 0.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Print the runs, and do none.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Run every combination of a recipe's `matrix`, and of changes with several values, one after another."""
+    from limbeck.recipe import read
+    from limbeck.record import UserError
+    from limbeck.sweep.children import run_all
+    from limbeck.sweep.grid import cells, split_axes
+
+    plain, axes = split_axes(overrides or [])
+    found = cells(read(recipe, plain), axes)
+    if not found:
+        raise UserError(f"{recipe}: has no matrix; name values to try, such as seed=0,1,2.")
+    for cell in found:
+        read(recipe, [*plain, *cell.overrides])  # every run is known to be sound before the first begins
+    if only is not None and only >= len(found):
+        raise UserError(f"--only {only}: there are {len(found)} runs, 0 to {len(found) - 1}.")
+    if listed:
+        for number, cell in enumerate(found):
+            print(f"{number:3}  {cell.name}")
+        return
+    codes = run_all(recipe, plain, found if only is None else [found[only]], device)
+    failed = [name for name, code in codes.items() if code]
+    print(f"{len(codes) - len(failed)} of {len(found)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
+    if failed:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: `limbeck check my.yaml src/limbeck/recipes`")
 def check(
     recipes: Annotated[list[str], typer.Argument(help="Recipes, or folders of them.")],
@@ -198,12 +231,18 @@ def check(
     from limbeck.recipe import read
     from limbeck.stages.check import check as check_one
     from limbeck.stages.check import files
+    from limbeck.sweep.grid import cells
 
     read_all = [(file, read(file, overrides)) for file in files(recipes)]
-    for file, recipe in read_all:
+    runs = [(f, r, [read(f, [*(overrides or []), *cell.overrides]) for cell in cells(r)]) for f, r in read_all]
+    for file, recipe, variants in runs:
         print(f"{file}: {recipe.name}")
         for line in check_one(recipe):
             print(f"  {line}")
+        for variant in variants:
+            check_one(variant)
+        if variants:
+            print(f"  matrix   {len(variants)} runs, all sound")
 
 
 @app.command(epilog="Example: `limbeck show demo train.epochs=3`")
@@ -257,7 +296,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a warning between torch and torchao
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # a command's typer.Exit comes back as its number
     except UserError as error:
         _fail(_own_words(str(error)), 2)
     except KeyboardInterrupt:
@@ -266,6 +305,9 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         _click(error)
+    else:
+        if code:
+            sys.exit(code)
 
 
 def _own_words(message: str) -> str:

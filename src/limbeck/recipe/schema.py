@@ -270,6 +270,8 @@ class Recipe(Section):
     export: list[Export] = [Export()]
     evaluate: Evaluate = Evaluate()
     bench: Bench | None = Bench()
+    matrix: dict[str, list[Any] | dict[str, dict[str, Any]]] = {}
+    """Runs of `limbeck sweep`: a dotted key with a list, or a word with named variants of `dotted.key: value`."""
 
     _place: Place = PrivateAttr(default=Place("recipe"))
     _root: Path = PrivateAttr(default=Path())

@@ -1,0 +1,1 @@
+"""Many runs of one recipe: which they are, and doing them one after another."""
