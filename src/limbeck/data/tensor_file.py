@@ -1,75 +1,116 @@
 """Named tensors out of a file, whoever wrote it, and nothing else: no code of a file ever runs."""
 
-import argparse
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from limbeck.data.inert_pickle import Stub, as_mapping, read_pickle
 from limbeck.place import nearest
-from limbeck.record import UserError
+from limbeck.record import UserError, read_json
 
-__all__ = ["read_tensors"]
+__all__ = ["Labels", "read_labels", "read_tensors"]
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a folder of the Hugging Face hub keeps its weights in, the better one first."""
+"""What a folder of the Hugging Face hub keeps its weights in, the better one first; parts have an index beside them."""
 
-STATES = ("model_state_dict", "state_dict", "model", "net", "model_ema", "ema", "student", "module")
+STATES = (
+    "model_state_dict", "state_dict", "model", "net", "network", "weights", "model_ema", "ema", "student", "module",
+    "ema_state_dict",
+)  # fmt: skip
 """Keys under which a training script's checkpoint keeps the network, in this order."""
 
-_SCALAR = cast(Callable[..., Any], np.float64(0).__reduce__()[0])
-_ARRAY = cast(Callable[..., Any], np.zeros(0).__reduce__()[0])
-HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    argparse.Namespace,
-    np.dtype,
-    np.ndarray,
-    *{type(np.dtype(code)) for code in ("?", "f4", "f8", "i4", "i8")},
-    *(
-        (make, f"{core}.multiarray.{make.__name__}")
-        for make in (_SCALAR, _ARRAY)
-        for core in ("numpy.core", "numpy._core")
-    ),
-]
-"""Plain values that training scripts put beside the weights: arguments and scores. They hold data and run nothing."""
+DEPTH = 4
+"""How deep the network may lie in such a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a checkpoint says of its classes; empty where it says nothing.
+
+    Attributes:
+        classes: Names, by id.
+        palette: Colours [r, g, b], by id.
+    """
+
+    classes: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict in a .safetensors, .pt, .pth or .bin file, or in a folder of the Hugging Face hub, on the CPU.
 
-    A checkpoint with more than the network is unwrapped: the first of ``STATES`` that holds tensors counts.
+    A checkpoint with more than the network is unwrapped: the first of ``STATES`` that holds tensors counts. A whole
+    network, pickled, gives its parameters and buffers. Objects of other kinds are neither imported nor run.
 
     Raises:
-        UserError: If the file is missing, broken, without named tensors, or could only be read by running code in it.
+        UserError: If the file is missing, broken or without named tensors.
     """
-    file = _file(path)
-    if file.suffix == ".safetensors":
-        return _safetensors(file)
-    found = _state(_unpickled(file))
-    if found is None:
-        raise UserError(
-            f"{file}: no state dict in it; a mapping of names to tensors, bare or under {STATES[0]!r}, would work."
-        )
+    found: dict[str, Tensor] = {}
+    for file in _files(path):
+        found |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
     return found
 
 
-def _file(path: Path) -> Path:
+def read_labels(path: Path) -> Labels:
+    """Names and colours of the classes that a checkpoint of mmsegmentation or mmengine carries beside its tensors.
+
+    ``meta.CLASSES`` and ``meta.PALETTE`` of the releases before 1.0, ``meta.dataset_meta`` since.
+
+    Raises:
+        UserError: If the file is missing or broken.
+    """
+    if path.is_dir() or path.suffix == ".safetensors":
+        return Labels()
+    meta = as_mapping((as_mapping(_unpickled(path, values=False)) or {}).get("meta")) or {}
+    found = as_mapping(meta.get("dataset_meta")) or {"classes": meta.get("CLASSES"), "palette": meta.get("PALETTE")}
+    return Labels(_names(found.get("classes")), _colours(found.get("palette")))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else ()
+    return tuple(listed) if all(isinstance(name, str) for name in listed) else ()
+
+
+def _colours(value: Any) -> tuple[tuple[int, int, int], ...]:
+    rows = value if isinstance(value, list | tuple) else ()
+    fits = all(isinstance(row, list | tuple) and len(row) == 3 and all(type(n) is int for n in row) for row in rows)
+    return tuple((row[0] % 256, row[1] % 256, row[2] % 256) for row in rows) if fits else ()
+
+
+def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        for name in FOLDER_FILES:
-            if (path / name).is_file():
-                return path / name
-        raise UserError(f"{path}: none of {', '.join(FOLDER_FILES)} is in this folder.")
+        return _of_folder(path)
     if not path.is_file():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file.{nearest(path.name, siblings)}")
-    return path
+    return _parts(path) if path.name.endswith(".index.json") else [path]
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    for name in FOLDER_FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}.index.json").is_file():
+            return _parts(folder / f"{name}.index.json")
+    raise UserError(f"{folder}: none of {', '.join(FOLDER_FILES)} is in this folder.")
+
+
+def _parts(index: Path) -> list[Path]:
+    """The files that an index of a network in parts names; all must lie beside it."""
+    found = read_json(index)
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
+        raise UserError(f"{index}: lists no parts (`weight_map`); download it again.")
+    parts = [index.parent / Path(part).name for part in dict.fromkeys(names.values())]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise UserError(f"{index}: {len(missing)} of {len(parts)} parts are not beside it, first {missing[0]}.")
+    return parts
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -80,30 +121,45 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _unpickled(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="'torch.load' received a zip file that looks like a TorchScript")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = re.search(r"(?:GLOBAL |<class ')([\w.]+)", str(error))
-        if foreign is None:
-            raise UserError(_unreadable(path, str(error).rpartition("WeightsUnpickler error:")[2])) from error
+def _pickled(path: Path) -> dict[str, Tensor]:
+    content = _unpickled(path, values=True)
+    found = _state(content)
+    if found is None:
+        held = as_mapping(content)
+        keys = ", ".join(str(key) for key in list(held)[:8]) if held else type(content).__name__
         raise UserError(
-            f"{path}: refused, and nothing in it was run: it wants {foreign[1]}, which is code, not a tensor. A plain "
-            'state dict works: where the file is trusted, torch.save(model.state_dict(), "weights.pt"), or safetensors.'
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(_unreadable(path, str(error) or type(error).__name__)) from error
+            f"{path}: no state dict in it, but {keys or 'nothing'}; a mapping of names to tensors, bare or under "
+            f"{STATES[0]!r}, would work."
+        )
+    return found
 
 
-def _unreadable(path: Path, reason: str) -> str:
-    return f"{path}: no checkpoint that torch can read ({reason.strip().partition(chr(10))[0].partition('. ')[0]})."
+def _unpickled(path: Path, *, values: bool) -> Any:
+    try:
+        return read_pickle(path, values=values)
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise UserError(f"{path}: no checkpoint that can be read ({reason}).") from error
 
 
-def _state(value: Any) -> dict[str, Tensor] | None:
-    if not isinstance(value, Mapping):
+def _state(value: Any, depth: int = 0) -> dict[str, Tensor] | None:
+    held = as_mapping(value)
+    if held is None or depth > DEPTH:
         return None
-    inner = (_state(value.get(name)) for name in STATES)
-    tensors = {name: item for name, item in value.items() if isinstance(item, Tensor) and isinstance(name, str)}
+    if isinstance(value, Stub) and "_modules" in held:
+        return dict(_of_module(value, "", 0))
+    inner = (_state(held.get(name), depth + 1) for name in STATES)
+    tensors = {name: item for name, item in held.items() if isinstance(item, Tensor) and isinstance(name, str)}
     return next((state for state in inner if state), tensors or None)
+
+
+def _of_module(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers of a pickled network, under the names that its state dict would give them."""
+    held = as_mapping(module) or {}
+    hidden = held.get("_non_persistent_buffers_set") or ()
+    for part in ("_parameters", "_buffers"):
+        for name, value in (as_mapping(held.get(part)) or {}).items():
+            if isinstance(value, Tensor) and name not in hidden:
+                yield f"{prefix}{name}", value
+    for name, child in (as_mapping(held.get("_modules")) or {}).items() if depth < 50 else ():
+        yield from _of_module(child, f"{prefix}{name}.", depth + 1)
