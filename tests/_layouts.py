@@ -1,6 +1,7 @@
 """Tiny data sets, each in the folder layout of the published one."""
 
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -8,9 +9,10 @@ from PIL import Image
 SIZE = (12, 16)
 
 
-def image(path: Path, seed: int) -> None:
+def image(path: Path) -> None:
+    """A picture that no other file name has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(crc32(path.name.encode())).integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
 
 
 def mask(path: Path, ids: list[int], seed: int, palette: bool = False) -> None:
@@ -31,7 +33,7 @@ def ade20k(root: Path) -> None:
     for split, code, length in (("training", "train", 4), ("validation", "val", 3)):
         for number in range(length):
             name = f"ADE_{code}_{number + 1:08d}"
-            image(root / f"ADEChallengeData2016/images/{split}/{name}.jpg", number + 10 * length)
+            image(root / f"ADEChallengeData2016/images/{split}/{name}.jpg")
             mask(root / f"ADEChallengeData2016/annotations/{split}/{name}.png", [0, 1, 2, 75, 150], number)
 
 
@@ -45,12 +47,22 @@ def voc(root: Path) -> None:
         for seed, stem in enumerate(stems):
             mask(folder / f"SegmentationClass/{stem}.png", [0, 1, 15, 20, 255], seed, palette=True)
     for seed, stem in enumerate([*lists["train"], *lists["val"], *more]):
-        image(folder / f"JPEGImages/{stem}.jpg", seed)
+        image(folder / f"JPEGImages/{stem}.jpg")
         mask(folder / f"SegmentationClassAug/{stem}.png", [0, 1, 15, 20, 255], seed)
+
+
+def cityscapes(root: Path) -> None:
+    for split, cities in (("train", ("aachen", "ulm")), ("val", ("lindau",))):
+        for city in cities:
+            for number in range(2):
+                name = f"{city}_{number:06d}_000019"
+                image(root / f"cityscapes/leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
+                ids = [0, 3, 7, 8, 11, 29, 33]
+                mask(root / f"cityscapes/gtFine/{split}/{city}/{name}_gtFine_labelIds.png", ids, number)
 
 
 def folder(root: Path) -> None:
     for split, length in (("training", 4), ("validation", 3)):
         for number in range(length):
-            image(root / f"mine/images/{split}/{split}-{number}.png", number + 10 * length)
+            image(root / f"mine/images/{split}/{split}-{number}.png")
             mask(root / f"mine/annotations/{split}/{split}-{number}.png", [0, 1, 2, 255], number)

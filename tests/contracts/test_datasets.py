@@ -17,6 +17,7 @@ SPECS = {
     "camvid": {},
     "ade20k": {},
     "voc": {},
+    "cityscapes": {},
 }
 DOUBLES = {"ade20k": 1}
 """Colours that a published palette has twice."""

@@ -6,13 +6,14 @@ from PIL import Image
 
 import _layouts
 from limbeck.build import build
+from limbeck.datasets.cityscapes import TRAIN_IDS, Cityscapes
 from limbeck.record import UserError
 
 
 @pytest.fixture
 def make(tmp_path):
     """``make(kind, split, **arguments)`` in a folder where all layouts are."""
-    for layout in ("ade20k", "voc"):
+    for layout in ("ade20k", "voc", "cityscapes"):
         getattr(_layouts, layout)(tmp_path)
 
     def built(kind, split="training", **given):
@@ -64,7 +65,7 @@ def test_a_missing_folder_of_ade20k_is_named(make, tmp_path, part):
         make("ade20k", "validation")
 
 
-@pytest.mark.parametrize("kind", ["ade20k", "voc"])
+@pytest.mark.parametrize("kind", ["ade20k", "voc", "cityscapes"])
 def test_masks_in_colour_are_refused(make, kind):
     dataset = make(kind)
     Image.new("RGB", (16, 12)).save(dataset.pairs[1].mask)
@@ -72,7 +73,7 @@ def test_masks_in_colour_are_refused(make, kind):
         dataset[1]
 
 
-@pytest.mark.parametrize("kind", ["ade20k", "voc"])
+@pytest.mark.parametrize("kind", ["ade20k", "voc", "cityscapes"])
 def test_test_labels_are_not_published(make, kind):
     with pytest.raises(UserError, match=r"no split 'test': its labels are not published.*score validation"):
         make(kind, "test")
@@ -140,3 +141,45 @@ def test_files_that_lists_name_must_be_there(make, tmp_path):
     (tmp_path / "VOCdevkit/VOC2012/JPEGImages/2007_000039.jpg").unlink()
     with pytest.raises(UserError, match=r"2007_000039\.jpg: 1 of the files that its list names are missing"):
         make("voc")
+
+
+# Cityscapes
+
+
+def test_cityscapes_scores_what_the_benchmark_scores():
+    torchvision = pytest.importorskip("torchvision.datasets")
+    table = {c.id: c for c in torchvision.Cityscapes.classes if c.id >= 0}
+    scored = sorted((c for c in table.values() if c.train_id != 255), key=lambda c: c.train_id)
+    assert [c.name for c in scored] == list(Cityscapes.classes)
+    assert [c.color for c in scored] == list(Cityscapes.palette)
+    assert [int(TRAIN_IDS[i]) for i in range(34)] == [table[i].train_id for i in range(34)]
+
+
+def test_cityscapes_goes_from_label_ids_to_classes(make):
+    dataset = make("cityscapes")
+    raw = np.asarray(Image.open(dataset.pairs[0].mask))
+    target = dataset[0].target
+    wanted = {0: 255, 3: 255, 7: 0, 8: 1, 11: 2, 29: 255, 33: 18}
+    assert {int(i): set(target[raw == i].tolist()) for i in np.unique(raw)} == {i: {w} for i, w in wanted.items()}
+    assert names(dataset)[0] == "aachen_000000_000019_leftImg8bit"
+
+
+def test_masks_of_train_ids_are_no_label_ids(make, tmp_path):
+    file = next((tmp_path / "cityscapes/gtFine/train/ulm").iterdir())
+    file.rename(file.with_name(file.name.replace("labelIds", "labelTrainIds")))
+    with pytest.raises(UserError, match="1 of 4 images have no mask of the same name"):
+        make("cityscapes")
+
+
+def test_unknown_label_ids_are_refused(make):
+    dataset = make("cityscapes")
+    Image.fromarray(np.full((12, 16), 40, np.uint8)).save(dataset.pairs[0].mask)
+    with pytest.raises(UserError, match="class ids 40 are out of range"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("part", ["leftImg8bit", "gtFine"])
+def test_a_split_without_cities_is_named(make, tmp_path, part):
+    (tmp_path / "cityscapes" / part / "val").rename(tmp_path / "away")
+    with pytest.raises(UserError, match=rf"{part}/val: no cities with images"):
+        make("cityscapes", "validation")

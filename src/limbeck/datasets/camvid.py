@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from limbeck.data.licence import Licence
 from limbeck.data.pairs import find_files, listed, pair, pairs_digest, read_image, read_mask
 from limbeck.data.sample import VOID, Sample
 from limbeck.record import UserError
@@ -34,6 +35,9 @@ class CamVid:
 
     classes: tuple[str, ...] = tuple(COLOURS)
     palette: tuple[tuple[int, int, int], ...] = tuple(COLOURS.values())
+    licence = Licence(
+        "no licence stated; published for research", "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+    )
 
     def __init__(
         self, split: str, root: Path, *, protocol: Literal["official", "drives"] = "official", path: str = "camvid"

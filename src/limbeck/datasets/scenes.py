@@ -6,6 +6,7 @@ poles and signs along a road, in changing light. Twelve classes, some of them ra
 
 import operator
 
+from limbeck.data.licence import Licence
 from limbeck.data.sample import Sample
 from limbeck.datasets._scene_dice import Dice, generator
 from limbeck.datasets._scene_labels import CLASSES, PALETTE
@@ -43,6 +44,7 @@ class Scenes:
 
     classes = CLASSES
     palette = PALETTE
+    licence = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", commercial=True)
 
     def __init__(
         self,
