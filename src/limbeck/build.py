@@ -38,8 +38,9 @@ def find(room: str, kind: str, where: Place | str, root: Path | None = None) -> 
     if ":" in kind:
         return _foreign(kind, where, root or Path())
     if kind not in names(room):
+        one = "loss" if room == "losses" else room[:-1]
         raise UserError(
-            f"{where}: no such {room[:-1]} {kind!r}.{nearest(kind, names(room))} Known: {', '.join(names(room))}."
+            f"{where}: no such {one} {kind!r}.{nearest(kind, names(room))} Known: {', '.join(names(room))}."
         )
     try:
         module = importlib.import_module(f"limbeck.{room}.{kind}")

@@ -5,16 +5,22 @@ import itertools
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from limbeck.build import build, names
+from limbeck.losses.edge import edges
 from limbeck.record import UserError
 
 CLASSES, PIXELS = 5, [50, 20, 20, 5, 5]
 SHAPE = (3, CLASSES, 6, 8)
 
 
+SETTINGS = {"edge": {"width": 1}}
+"""Where the default is no use on so few pixels."""
+
+
 def make(kind):
-    return build("losses", {"kind": kind}, "test", class_pixels=PIXELS)
+    return build("losses", {"kind": kind, **SETTINGS.get(kind, {})}, "test", class_pixels=PIXELS)
 
 
 def distils(kind):
@@ -27,6 +33,10 @@ BLIND = ("cwd",)
 """Losses that do not look at labels by their own formula, so that void is nothing to them."""
 
 
+ONE_CHANNEL = ("edge",)
+"""Losses of a head that says yes or no."""
+
+
 def maps(seed=0, shape=SHAPE):
     rng = torch.Generator().manual_seed(seed)
     student, teacher = (2 * torch.randn(shape, generator=rng) for _ in range(2))
@@ -36,6 +46,7 @@ def maps(seed=0, shape=SHAPE):
 
 
 def called(kind, student, teacher, target):
+    student = student[:, :1] if kind in ONE_CHANNEL else student
     return make(kind)(student, teacher, target) if distils(kind) else make(kind)(student, target)
 
 
@@ -92,7 +103,9 @@ def test_disagreement_costs_more_the_further_it_goes(kind):
 @pytest.mark.parametrize("kind", TASK)
 def test_the_right_answer_costs_next_to_nothing(kind):
     _, _, target = maps()
-    right = 50 * torch.nn.functional.one_hot(target.clamp(max=CLASSES - 1), CLASSES).movedim(-1, 1).float()
+    right = 50 * F.one_hot(target.clamp(max=CLASSES - 1), CLASSES).movedim(-1, 1).float()
+    if kind == "edge":
+        right = 50 * (2 * edges(target, 1)[:, None].float() - 1)
     assert called(kind, right, None, target).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -173,6 +186,18 @@ def test_a_constant_on_a_pixel_is_nothing_to_kd():
 def test_impossible_temperatures_are_refused(kind, temperature):
     with pytest.raises(UserError, match="temperature must be > 0"):
         build("losses", {"kind": kind, "temperature": temperature}, "test")
+
+
+@pytest.mark.parametrize("width", [0, -4])
+def test_edges_have_a_width(width):
+    with pytest.raises(UserError, match="width must be >= 1"):
+        build("losses", {"kind": "edge", "width": width}, "test")
+
+
+def test_an_edge_has_one_channel():
+    student, _, target = maps()
+    with pytest.raises(UserError, match=r"logits \[n, 1, h, w\], got \[3, 5, 6, 8\]"):
+        make("edge")(student, target)
 
 
 def test_cross_entropy_refuses_what_it_cannot_do():

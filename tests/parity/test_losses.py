@@ -11,6 +11,7 @@ from torchmetrics.functional import kl_divergence as torchmetrics_kl
 
 from limbeck.losses.cross_entropy import CrossEntropy, class_weights, cross_entropy
 from limbeck.losses.cwd import ChannelWise, channel_wise
+from limbeck.losses.edge import Edge, edges
 from limbeck.losses.kd import KnowledgeDistillation, pixelwise_kl
 
 # Two images of 2x3 pixels and 4 classes: student sin(k + 1), teacher 2 cos((k + 1) / 2), k counting through
@@ -163,3 +164,40 @@ def test_weights_of_absent_classes(kind):
     assert weights[[0, 2]].mean().item() == pytest.approx(1)
     assert weights[2] > weights[0]
     assert class_weights([0, 0], kind).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
+def test_edges_are_dilated_borders(width):
+    # By hand: the first pixel after each border between two classes, dilated by a square.
+    target = torch.randint(0, 3, (2, 3, 4), generator=torch.Generator().manual_seed(3)).repeat_interleave(6, 1)
+    target = target.repeat_interleave(6, 2)
+    target[0, 5:9, 3:20] = 255
+    expected = np.zeros(target.shape, bool)
+    reach = range(-(width // 2), (width + 1) // 2)
+    for n, i, j in np.ndindex(*target.shape):
+        for a, b in ((i - 1, j), (i, j - 1)):
+            if a >= 0 and b >= 0 and target[n, a, b] != target[n, i, j] and 255 not in target[n, [a, i], [b, j]]:
+                for y, x in ((i + dy, j + dx) for dy in reach for dx in reach):
+                    if 0 <= y < target.shape[1] and 0 <= x < target.shape[2]:
+                        expected[n, y, x] = True
+    assert expected.any()
+    np.testing.assert_array_equal(edges(target, width), expected)
+
+
+def test_an_edge_lies_evenly_around_its_border():
+    target = (torch.arange(10) >= 5).long().expand(1, 8, 10)
+    assert edges(target, 4)[0, 0].nonzero().flatten().tolist() == [3, 4, 5, 6]
+    assert not edges(torch.zeros(1, 4, 4, dtype=torch.long), 4).any()
+
+
+def test_edge_loss_by_hand():
+    # 12 pixels, 2 void; a border between columns 1 and 2: with width 2, columns 1 and 2 are edge.
+    target = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1], [255, 0, 1, 255]]])
+    logits = torch.sin(torch.arange(12, dtype=torch.float64) + 1).reshape(1, 1, 3, 4)
+    p = 1 / (1 + np.exp(-logits[0, 0].numpy()))
+    edge, valid = np.zeros((3, 4), bool), target[0].numpy() != 255
+    edge[:, 1:3] = True
+    positive, negative = (edge & valid).sum(), (~edge & valid).sum()
+    assert (positive, negative) == (6, 4)
+    expected = (0.4 * -np.log(p[edge & valid]).sum() + 0.6 * -np.log(1 - p[~edge & valid]).sum()) / 10
+    assert Edge(2)(logits, target).item() == pytest.approx(expected, abs=1e-6)

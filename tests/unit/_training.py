@@ -17,6 +17,7 @@ from limbeck.losses.cwd import ChannelWise
 from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
 from limbeck.recipe import Augment, Ramp, Resize, Train
+from limbeck.train.labels import TaskTerm
 from limbeck.train.objective import Objective, Teacher, eager_modes
 from limbeck.train.session import Plan, train
 from limbeck.train.terms import make_term
@@ -45,7 +46,7 @@ def prepare(tiny, samples, home, validate="own", distilled=False, stop_at=None, 
     views = Views(data, Augmentation(SIZE, Resize(), Augment(scale=(0.7, 1.5), flip=True, color=0.3)), 5)
     given = {"terms": _terms(), "teacher": _teacher(tiny)} if distilled else {}
     objective = Objective(
-        student, CrossEntropy(), mean=student.mean, std=student.std,
+        student, [TaskTerm("task", CrossEntropy())], mean=student.mean, std=student.std,
         modes=eager_modes(student, settings.freeze_batch_norm), **given,
     )  # fmt: skip
     own = _accuracy(student, samples(4, SIZE), interrupts or {}) if validate == "own" else validate

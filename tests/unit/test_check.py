@@ -72,3 +72,35 @@ def test_one_file_for_each_export(checked, tmp_path):
         checked("export: [{kind: onnx}, {kind: onnx, dynamic: [height]}]\n")
     (tmp_path / "mine.py").write_text("class Mine:\n    suffix = '.mine'\n")
     assert checked("export: {kind: ./mine.py:Mine}\n")
+
+
+HEADED = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes: int):
+        super().__init__(nn.Conv2d(3, num_classes, 3, 2, 1), nn.Conv2d(num_classes, num_classes, 1))
+        self.aux = {"1": HEAD}
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ('{"kind": "egde"}', r"Net.aux\['1'\].kind: no such loss 'egde'.* Did you mean 'edge'"),
+        ('{"kind": "edge", "widht": 4}', r"Net.aux\['1'\].widht: edge has no argument 'widht'"),
+        ('{"kind": "kd"}', r"Net.aux\['1'\]: kd compares a student with a teacher; its place is in distil"),
+    ],
+)
+def test_losses_of_auxiliary_heads_are_built(checked, mine, tmp_path, head, message):
+    (tmp_path / "net.py").write_text(HEADED.replace("HEAD", head))
+    with pytest.raises(UserError, match=message):
+        checked("", "student={kind: ./net.py:Net}")
+
+
+def test_losses_have_their_place(checked, mine):
+    with pytest.raises(UserError, match=r"r.yaml:4: train.task: kd compares a student with a teacher"):
+        checked("", "train.task.kind=kd")
+    teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\ndistil: [{kind: cross_entropy}]\n"
+    with pytest.raises(UserError, match=r"distil.0: cross_entropy looks at labels alone"):
+        checked(teacher)

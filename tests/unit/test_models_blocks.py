@@ -83,7 +83,7 @@ def test_what_cannot_be_right_is_refused() -> None:
 class Helped(Foreign):
     """With an auxiliary head two levels down, which runs in training only and takes two arguments."""
 
-    aux: ClassVar[dict[str, float]] = {"heads.early": 0.3}
+    aux: ClassVar[dict[str, Any]] = {"heads.early": 0.3}
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,6 +101,21 @@ def test_auxiliary_heads_can_be_dropped() -> None:
     assert (bare.aux, model.aux) == ({}, {"heads.early": 0.3})
     assert [name for name in bare.state_dict() if "early" in name] == []
     assert torch.equal(bare.train()(IMAGE), model.eval()(IMAGE))
+
+
+def test_heads_say_what_they_learn_by() -> None:
+    model, edge = Helped(), {"kind": "edge", "weight": 20, "width": 2}
+    model.aux = {"heads.early": edge}
+    assert as_logits(model).aux == {"heads.early": edge}
+    for wrong, message in (
+        ({"weight": 1.0}, r"Helped.aux\['heads.early'\] has no kind"),
+        ({"kind": "edge", "weight": -1}, "at least 0 is needed, got -1"),
+        ("edge", "at least 0 is needed, got 'edge'"),
+        (True, "at least 0 is needed, got True"),
+    ):
+        model.aux = {"heads.early": wrong}
+        with pytest.raises(UserError, match=message):
+            as_logits(model)
 
 
 def test_a_users_own_file_obeys_the_contract(tmp_path) -> None:

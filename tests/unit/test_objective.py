@@ -5,10 +5,12 @@ from torch import nn
 from limbeck.data.weights import state_digest
 from limbeck.losses.cross_entropy import CrossEntropy
 from limbeck.losses.cwd import ChannelWise
+from limbeck.losses.edge import Edge
 from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
 from limbeck.recipe import Optimizer, Ramp
 from limbeck.record import UserError
+from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Objective, Teacher, eager_modes
 from limbeck.train.optim import make_optimizer
 from limbeck.train.terms import make_term
@@ -32,12 +34,11 @@ def terms(student_width=12, teacher_width=16):
 
 @pytest.fixture
 def make(student, teacher):
-    def made(model=student, with_terms=True, **given):
+    def made(model=student, with_terms=True, weight=1.0):
         watching = Teacher(teacher, teacher.mean, teacher.std, ["logits", "backbone"]) if with_terms else None
         rows = terms() if with_terms else []
-        return Objective(
-            model, CrossEntropy(), terms=rows, teacher=watching, mean=model.mean, std=model.std, **given
-        )  # fmt: skip
+        task = [TaskTerm("task", CrossEntropy(), weight)]
+        return Objective(model, task, terms=rows, teacher=watching, mean=model.mean, std=model.std)
 
     return made
 
@@ -120,9 +121,8 @@ def test_a_gradient_reaches_all_of_the_student_and_the_projector(make):
 
 def test_auxiliary_heads_are_weighed(tiny):
     model = tiny(aux=True)
-    objective = Objective(
-        model, CrossEntropy(), task_weight=0.5, aux=model.aux, mean=model.mean, std=model.std
-    )  # fmt: skip
+    task = [TaskTerm("task", CrossEntropy(), 0.5)]
+    objective = Objective(model, [*task, *of_heads(model.aux, task)], mean=model.mean, std=model.std)
     objective.mode(True, 0.0)
     step = objective(BATCH, 0.0)
     assert set(step.parts) == {"task", "aux_classifier"}
@@ -135,8 +135,32 @@ def test_auxiliary_heads_are_weighed(tiny):
     assert model.aux_classifier.weight.grad.any()
 
 
+def test_a_head_may_have_a_loss_of_its_own(tiny):
+    model = tiny(aux=True)
+    model.aux_classifier = nn.Conv2d(12, 1, 1)
+    task = [TaskTerm("task", CrossEntropy(), 0.5)]
+    heads = of_heads({"aux_classifier": TaskTerm("edge", Edge(2), 20.0)}, task)
+    objective = Objective(model, [*task, *heads], mean=model.mean, std=model.std)
+    objective.mode(True, 0.0)
+    step = objective(BATCH, 0.0)
+    features = {}
+    model.backbone.register_forward_hook(lambda _m, _i, output: features.update(found=output))
+    objective(BATCH, 0.0)
+    expected = 20 * Edge(2)(model.aux_classifier(features["found"]), BATCH["target"])
+    torch.testing.assert_close(step.parts["aux_classifier"], expected.detach())
+    (without,) = of_heads({"aux_classifier": TaskTerm("edge", Edge(2), 20.0)}, [TaskTerm("task", CrossEntropy(), 0.0)])
+    assert without.weight == 0, "where labels play no part, they play none for a head either"
+
+
+def test_terms_of_one_name_add_up(make, student):
+    task = [TaskTerm("task", CrossEntropy(), weight) for weight in (0.5, 2.0)]
+    objective = Objective(student, task, mean=student.mean, std=student.std)
+    step = objective(BATCH, 0.0)
+    torch.testing.assert_close(step.parts["task"], 2.5 * CrossEntropy()(step.logits, BATCH["target"]).detach())
+
+
 def test_task_weight_nought_trains_on_the_teacher_alone(make, student):
-    step = make(task_weight=0.0)(BATCH, 0.5)
+    step = make(weight=0.0)(BATCH, 0.5)
     assert step.parts["task"] == 0
     assert step.loss.item() == pytest.approx(step.parts["kd"].item() + step.parts["cwd"].item())
 
@@ -184,7 +208,7 @@ def test_modes_of_an_eager_network(student):
 
 def test_frozen_statistics_stand_still_while_weights_learn(student):
     objective = Objective(
-        student, CrossEntropy(), mean=student.mean, std=student.std, modes=eager_modes(student, 0.0)
+        student, [TaskTerm("task", CrossEntropy())], mean=student.mean, std=student.std, modes=eager_modes(student, 0.0)
     )  # fmt: skip
     optimizer = make_optimizer(objective, Optimizer(lr=0.1))
     statistics, scale = student.backbone[1].running_mean.clone(), student.backbone[1].weight.clone()

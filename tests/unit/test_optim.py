@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from limbeck.losses.cross_entropy import CrossEntropy
 from limbeck.recipe import Optimizer, Schedule
+from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Objective
 from limbeck.train.optim import Ema, lr_factor, make_optimizer, set_lr
 
@@ -18,7 +19,8 @@ STEPS = 40
 @pytest.fixture
 def objective(tiny):
     model = tiny(aux=True)
-    return Objective(model, CrossEntropy(), aux=model.aux, mean=model.mean, std=model.std)
+    task = [TaskTerm("task", CrossEntropy())]
+    return Objective(model, [*task, *of_heads(model.aux, task)], mean=model.mean, std=model.std)
 
 
 def group_of(optimizer, parameter):

@@ -8,6 +8,7 @@ from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
 from limbeck.recipe import Optimizer, Ramp
 from limbeck.record import UserError
+from limbeck.train.labels import TaskTerm
 from limbeck.train.objective import Objective, Teacher
 from limbeck.train.optim import make_optimizer
 from limbeck.train.terms import factor, make_term, split_path
@@ -123,8 +124,8 @@ def test_a_projector_only_where_channels_differ():
 def test_the_projector_is_trained(student, teacher):
     one = term((1, 12, 8, 12), (1, 16, 8, 12), loss=ChannelWise())
     objective = Objective(
-        student, nn.CrossEntropyLoss(), terms=[one], teacher=Teacher(teacher, teacher.mean, teacher.std, ["backbone"]),
-        mean=student.mean, std=student.std,
+        student, [TaskTerm("task", nn.CrossEntropyLoss())], terms=[one],
+        teacher=Teacher(teacher, teacher.mean, teacher.std, ["backbone"]), mean=student.mean, std=student.std,
     )  # fmt: skip
     optimizer = make_optimizer(objective, Optimizer())
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -31,11 +31,11 @@ class _Dropped(nn.Module):
         return features[0]
 
 
-def aux_heads(model: nn.Module) -> dict[str, float]:
-    """Paths of the auxiliary heads of a model with their weights.
+def aux_heads(model: nn.Module) -> dict[str, float | dict[str, Any]]:
+    """Auxiliary heads of a model by path: a weight of the training's loss there, or a loss with ``kind``, ``weight``.
 
     Raises:
-        UserError: If ``model.aux`` names a submodule that is not there.
+        UserError: If ``model.aux`` names a submodule that is not there, or a value is neither of both.
     """
     heads = getattr(model, "aux", {})
     if not isinstance(heads, Mapping):
@@ -47,7 +47,16 @@ def aux_heads(model: nn.Module) -> dict[str, float]:
     for name in heads:
         if name not in known:
             raise UserError(f"{type(model).__name__}.aux: there is no submodule {name!r}.{nearest(name, known)}")
-    return dict(heads)
+    return {name: _head(head, f"{type(model).__name__}.aux[{name!r}]") for name, head in heads.items()}
+
+
+def _head(head: Any, where: str) -> float | dict[str, Any]:
+    weight = head.get("weight", 1.0) if isinstance(head, Mapping) else head
+    if isinstance(head, Mapping) and not isinstance(head.get("kind"), str):
+        raise UserError(f"{where} has no kind; a loss of its own looks like {{'kind': 'edge', 'weight': 20.0}}.")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+        raise UserError(f"{where}: a weight of at least 0 is needed, got {weight!r}.")
+    return dict(head) if isinstance(head, Mapping) else head
 
 
 def as_logits(model: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.build import build, find
 from limbeck.build import check as check_arguments
 from limbeck.place import Place
-from limbeck.recipe import Model, Recipe
+from limbeck.recipe import Model, Recipe, Train
 from limbeck.record import UserError
 from limbeck.stages.context import Context, data_root
 
@@ -61,7 +61,9 @@ def check(recipe: Recipe) -> list[str]:
         teacher = _bare(context, recipe.teacher, recipe.place / "teacher", data.num_classes)
         lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
         lines += _matches(context, student, teacher)
-    _losses(recipe, data.num_classes)
+        _losses(recipe, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
+    after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
+    _losses(recipe, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
     for index, spec in enumerate(recipe.quantize):
         build("quantizers", spec.spec, recipe.place / "quantize" / index, recipe.root)
     _exports(context)
@@ -126,7 +128,7 @@ def _bare(context: Context, section: Model, where: Place, num_classes: int) -> A
 
 def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
     """A line for every term: what is compared with what, at which sizes, through which projector."""
-    from limbeck.stages.train import make_terms
+    from limbeck.stages.objective import make_terms
 
     lines = []
     for term in make_terms(context, student, teacher):
@@ -139,11 +141,10 @@ def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
     return lines
 
 
-def _losses(recipe: Recipe, num_classes: int) -> None:
-    sections = [(recipe.train, recipe.place / "train")]
-    if recipe.teacher:
-        sections.append((recipe.teacher.train, recipe.place / "teacher" / "train"))
-    sections += [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
+def _losses(recipe: Recipe, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:
+    """Build the losses on the labels of a network's trainings, those of its auxiliary heads too."""
+    from limbeck.stages.objective import task_terms
+
     for section, where in sections:
         if section is not None:
-            build("losses", section.task.spec, where / "task", recipe.root, class_pixels=[1] * num_classes)
+            task_terms(recipe, model, section, where / "task", [1] * num_classes)

@@ -23,18 +23,9 @@ from limbeck.recipe import Qat, Quantize
 from limbeck.record import UserError
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
+from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.stages.rows import labels, weight_files
-from limbeck.stages.train import (
-    accelerator_for,
-    load_role,
-    logits_terms,
-    make_objective,
-    make_terms,
-    plan_for,
-    teacher_of,
-    validator,
-    views_of,
-)
+from limbeck.stages.train import accelerator_for, load_role, plan_for, teacher_of, validator, views_of
 from limbeck.train.objective import Modes
 from limbeck.train.session import train
 

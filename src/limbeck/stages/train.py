@@ -1,8 +1,7 @@
 """Train one network of a run: teacher, student, baseline, or the student trained on."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,28 +15,24 @@ from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
 from limbeck.data.stats import class_pixels
-from limbeck.data.transforms import Augmentation, input_size
+from limbeck.data.transforms import Augmentation
 from limbeck.data.views import Views
 from limbeck.data.weights import load_weights, save_weights, state_digest
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
-from limbeck.recipe import Term as TermSection
 from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
-from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
+from limbeck.stages.objective import logits_terms, make_objective, make_terms
+from limbeck.train.objective import Teacher
 from limbeck.train.session import Plan, train
-from limbeck.train.taps import LOGITS, Tapped
-from limbeck.train.terms import Term, make_term, split_path
+from limbeck.train.terms import split_path
 
 __all__ = [
     "accelerator_for",
     "load_role",
-    "logits_terms",
-    "make_objective",
-    "make_terms",
     "plan_for",
     "run",
     "teacher_of",
@@ -153,30 +148,6 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     )
 
 
-def make_objective(
-    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Teacher | None,
-    modes: Modes | None = None, normalisation: Any = None,
-) -> Objective:  # fmt: skip
-    """What is trained: the student, its task loss, and the terms."""
-    where = context.recipe.place / "train" / "task"
-    pixels = None
-    if "class_weights" in settings.task.spec:
-        pixels = class_pixels(context.dataset("training")).tolist()
-    task = build("losses", settings.task.spec, where, context.recipe.root, class_pixels=pixels)
-    if settings.sync_batch_norm and context.device != "cpu":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    normalised: Any = normalisation or model
-    return Objective(
-        model, task, task_weight=settings.task.weight, terms=terms, teacher=teacher, aux=getattr(model, "aux", {}),
-        mean=normalised.mean, std=normalised.std, modes=modes or eager_modes(model, settings.freeze_batch_norm),
-    )  # fmt: skip
-
-
-def logits_terms(context: Context) -> list[TermSection]:
-    """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
-    return [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
-
-
 def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:
     """The trained teacher, tapped where the recipe's terms look.
 
@@ -206,51 +177,6 @@ def load_role(context: Context, role: str) -> Any:
     load_weights(model, path)
     model.__dict__["mean"], model.__dict__["std"] = metadata.preprocess.mean, metadata.preprocess.std
     return model.eval()
-
-
-def make_terms(
-    context: Context, student: nn.Module, teacher: nn.Module, sections: Sequence[TermSection] | None = None
-) -> list[Term]:
-    """The distillation terms, bound to both networks by a dry run of one image."""
-    recipe = context.recipe
-    rows = [(index, row) for index, row in enumerate(recipe.distil) if sections is None or row in sections]
-    shapes = {
-        "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
-        "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
-    }
-    terms = []
-    for index, row in rows:
-        where, (mine, theirs) = recipe.place / "distil" / index, split_path(row.at)
-        loss = build("losses", row.spec, where, recipe.root)
-        pair = (shapes["student"][mine], shapes["teacher"][theirs])
-        name = row.kind if sum(other.kind == row.kind for _, other in rows) == 1 else f"{row.kind}.{index}"
-        terms.append(make_term(name, loss, row.at, pair, row.weight, row.schedule, where))
-    return terms
-
-
-def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:
-    """Shapes of the tapped tensors at the recipe's input size; the network is left in the mode it was in."""
-    if not paths:
-        return {}
-    tapped, training = Tapped(model, paths, owner), model.training
-    device = next(model.parameters()).device
-    try:
-        with torch.no_grad(), eval_mode(model):
-            image = torch.zeros(1, 3, *input_size(context.recipe.data.size, context.recipe.data.resize), device=device)
-            return {path: tensor.shape for path, tensor in tapped(image)[1].items()}
-    finally:
-        tapped.close()
-        model.train(training)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the time of the block; an exported graph, which has no such modes, is left alone."""
-    if isinstance(model, torch.fx.GraphModule):
-        yield
-        return
-    model.eval()
-    yield
 
 
 def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predictor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.views import Batch
+from limbeck.train.labels import TaskTerm
 from limbeck.train.taps import Tapped
 from limbeck.train.terms import Term
 
@@ -43,15 +44,13 @@ class Teacher:
 
 
 class Objective(nn.Module):
-    """Task loss on the labels plus weighted agreement with a teacher; the teacher is held, not owned.
+    """Losses on the labels plus weighted agreement with a teacher; the teacher is held, not owned.
 
     Args:
         student: Network that is trained.
-        task: Loss of logits and target.
-        task_weight: Its weight; 0 trains on the teacher alone.
+        task: Losses of what the student computes and the target; weights of 0 train on the teacher alone.
         terms: Distillation terms.
         teacher: Frozen teacher, if there are terms.
-        aux: Auxiliary heads of the student by path, with the weight of their task loss.
         mean: What the student's input is normalised with.
         std: Likewise.
         modes: Puts the student in train or eval mode; an exported graph needs its own.
@@ -63,22 +62,19 @@ class Objective(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        task: nn.Module,
+        task: Sequence[TaskTerm],
         *,
-        task_weight: float = 1.0,
         terms: Sequence[Term] = (),
         teacher: Teacher | None = None,
-        aux: Mapping[str, float] | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         modes: Modes | None = None,
     ) -> None:
         super().__init__()
-        self.student, self.task, self.task_weight = student, task, task_weight
-        self.terms = nn.ModuleList(terms)
-        self.aux = dict(aux or {})
+        self.student = student
+        self.task, self.terms = nn.ModuleList(task), nn.ModuleList(terms)
         self._teacher = [teacher]  # in a list: no submodule, so never saved, switched or optimised
-        self._taps = [Tapped(student, [*self.aux, *(t.match.student for t in terms)], "student")]
+        self._taps = [Tapped(student, [*(t.at for t in task), *(t.match.student for t in terms)], "student")]
         self._modes = modes or eager_modes(student)
         self.seconds = {"teacher": 0.0, "loss": 0.0}
         self.timed = True
@@ -97,19 +93,19 @@ class Objective(nn.Module):
             wanted = teacher(image) if teacher is not None and self.terms else {}
         logits, taps = self._taps[0]((image - self.mean) / self.std)
         with self._timed("loss"):
-            parts = self._task_parts(logits, taps, target)
+            parts = self._task_parts(taps, target)
             for term in self.terms:
                 assert isinstance(term, Term)
                 parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], target, share)
         loss = torch.stack(list(parts.values())).sum()
         return Step(loss, {name: part.detach() for name, part in parts.items()}, logits)
 
-    def _task_parts(self, logits: Tensor, taps: Mapping[str, Tensor], target: Tensor | None) -> dict[str, Tensor]:
-        if target is None:
-            return {}
-        parts = {"task": self.task_weight * self.task(logits, target)}
-        for path, weight in self.aux.items():
-            parts[path] = self.task_weight * weight * self.task(taps[path], target)
+    def _task_parts(self, taps: Mapping[str, Tensor], target: Tensor | None) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        for term in self.task if target is not None else ():
+            assert isinstance(term, TaskTerm)
+            found = term(taps, target)
+            parts[term.name] = parts[term.name] + found if term.name in parts else found
         return parts
 
     @contextmanager

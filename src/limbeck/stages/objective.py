@@ -1,0 +1,131 @@
+"""From the recipe to what is trained: losses on the labels, distillation terms, the objective."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.build import build
+from limbeck.data.stats import class_pixels
+from limbeck.data.transforms import input_size
+from limbeck.graph.network import aux_heads
+from limbeck.place import Place
+from limbeck.recipe import Recipe, Train
+from limbeck.recipe import Term as TermSection
+from limbeck.record import UserError
+from limbeck.stages.context import Context
+from limbeck.train.labels import TaskTerm, of_heads
+from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
+from limbeck.train.taps import LOGITS, Tapped
+from limbeck.train.terms import Term, make_term, split_path
+
+__all__ = ["logits_terms", "make_objective", "make_terms", "task_terms"]
+
+
+def make_objective(
+    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Teacher | None,
+    modes: Modes | None = None, normalisation: Any = None,
+) -> Objective:  # fmt: skip
+    """What is trained: the student, its losses on the labels, and the terms."""
+    where = context.recipe.place / "train" / "task"
+    weighted = any("class_weights" in spec for spec in (settings.task.spec, *_own_losses(model).values()))
+    pixels = class_pixels(context.dataset("training")).tolist() if weighted else None
+    task = task_terms(context.recipe, model, settings, where, pixels)
+    if settings.sync_batch_norm and context.device != "cpu":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    normalised: Any = normalisation or model
+    return Objective(
+        model, task, terms=terms, teacher=teacher, mean=normalised.mean, std=normalised.std,
+        modes=modes or eager_modes(model, settings.freeze_batch_norm),
+    )  # fmt: skip
+
+
+def task_terms(
+    recipe: Recipe, model: nn.Module, settings: Train, where: Place, pixels: Sequence[int] | None
+) -> list[TaskTerm]:
+    """The losses against the labels: the recipe's on the logits, and those of the model's auxiliary heads."""
+    task = [TaskTerm("task", _task_loss(recipe, settings.task.spec, where, pixels), settings.task.weight)]
+    heads: dict[str, float | TaskTerm] = dict(aux_heads(model))  # type: ignore[arg-type]
+    for path, spec in _own_losses(model).items():
+        own = {key: value for key, value in spec.items() if key != "weight"}
+        loss = _task_loss(recipe, own, f"{type(model).__name__}.aux[{path!r}]", pixels)
+        heads[path] = TaskTerm(path, loss, spec.get("weight", 1.0))
+    return [*task, *of_heads(heads, task)]
+
+
+def _own_losses(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Auxiliary heads that do not learn by the recipe's loss, with their own."""
+    return {path: head for path, head in aux_heads(model).items() if isinstance(head, dict)}
+
+
+def _task_loss(recipe: Recipe, spec: dict[str, Any], where: Place | str, pixels: Sequence[int] | None) -> Any:
+    loss = build("losses", spec, where, recipe.root, class_pixels=pixels)
+    if _wanted(loss) == 3:
+        raise UserError(f"{where}: {spec['kind']} compares a student with a teacher; its place is in distil.")
+    return loss
+
+
+def _wanted(loss: Any) -> int:
+    """How many things a loss must be given: 2 are logits and target, 3 are student, teacher and target."""
+    parameters = inspect.signature(getattr(loss, "forward", loss)).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in plain and parameter.default is parameter.empty for parameter in parameters)
+
+
+def logits_terms(context: Context) -> list[TermSection]:
+    """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
+    return [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
+
+
+def make_terms(
+    context: Context, student: nn.Module, teacher: nn.Module, sections: Sequence[TermSection] | None = None
+) -> list[Term]:
+    """The distillation terms, bound to both networks by a dry run of one image.
+
+    Raises:
+        UserError: If a loss, a path or a shape does not fit.
+    """
+    recipe = context.recipe
+    rows = [(index, row) for index, row in enumerate(recipe.distil) if sections is None or row in sections]
+    shapes = {
+        "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
+        "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
+    }
+    terms = []
+    for index, row in rows:
+        where, (mine, theirs) = recipe.place / "distil" / index, split_path(row.at)
+        loss = build("losses", row.spec, where, recipe.root)
+        if _wanted(loss) == 2:
+            raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
+        pair = (shapes["student"][mine], shapes["teacher"][theirs])
+        name = row.kind if sum(other.kind == row.kind for _, other in rows) == 1 else f"{row.kind}.{index}"
+        terms.append(make_term(name, loss, row.at, pair, row.weight, row.schedule, where))
+    return terms
+
+
+def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:
+    """Shapes of the tapped tensors at the recipe's input size; the network is left in the mode it was in."""
+    if not paths:
+        return {}
+    tapped, training = Tapped(model, paths, owner), model.training
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), eval_mode(model):
+            image = torch.zeros(1, 3, *input_size(context.recipe.data.size, context.recipe.data.resize), device=device)
+            return {path: tensor.shape for path, tensor in tapped(image)[1].items()}
+    finally:
+        tapped.close()
+        model.train(training)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the time of the block; an exported graph, which has no such modes, is left alone."""
+    if isinstance(model, torch.fx.GraphModule):
+        yield
+        return
+    model.eval()
+    yield

@@ -1,0 +1,39 @@
+"""Losses against the labels: of the logits, and of auxiliary heads."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from limbeck.train.taps import LOGITS
+
+__all__ = ["TaskTerm", "of_heads"]
+
+
+class TaskTerm(nn.Module):
+    """One loss against the labels: its name in the log, its weight, and the place it looks at.
+
+    Terms of one name are added up in the log.
+    """
+
+    def __init__(self, name: str, loss: nn.Module, weight: float = 1.0, at: str = LOGITS) -> None:
+        super().__init__()
+        self.name, self.loss, self.weight, self.at = name, loss, weight, at
+
+    def forward(self, taps: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        """Weighted scalar loss of what was tapped."""
+        loss: Tensor = self.loss(taps[self.at], target)
+        return self.weight * loss
+
+
+def of_heads(heads: Mapping[str, float | TaskTerm], task: Sequence[TaskTerm]) -> list[TaskTerm]:
+    """Terms of auxiliary heads by path: a number weighs the terms of the logits there, a term is the head's own.
+
+    Where the labels play no part, because every weight of ``task`` is 0, they play none for a head of its own loss.
+    """
+    found = []
+    for path, head in heads.items():
+        if isinstance(head, TaskTerm):
+            found.append(TaskTerm(path, head.loss, head.weight * any(term.weight for term in task), path))
+        else:
+            found += [TaskTerm(path, term.loss, head * term.weight, path) for term in task]
+    return found
