@@ -1,13 +1,17 @@
 """Joint transforms of image and target, drawn from one random stream a sample."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tf
 
+from limbeck.data.augment import effects, has_effects
+from limbeck.data.augment_color import color_jitter
 from limbeck.data.sample import VOID, Sample
 from limbeck.recipe import Augment, Resize
 
@@ -21,6 +25,10 @@ INTERPOLATION = {
     "nearest": v2.InterpolationMode.NEAREST_EXACT,
 }  # fmt: skip
 """As evaluation resizes; torch's plain "nearest" is half a pixel off."""
+
+
+TRIES = 10
+"""Crops that are drawn at most."""
 
 
 def input_size(size: tuple[int, int], resize: Resize) -> tuple[int, int]:
@@ -38,7 +46,7 @@ def fitted_size(image: tuple[int, int], size: tuple[int, int], keep_ratio: bool)
 
 
 class Augmentation:
-    """Resize, random zoom, crop, mirror and colour; without ``augment`` only the resize.
+    """Resize, random zoom, crop, mirror, colour and effects; without ``augment`` only the resize.
 
     Images are resized once, from their own size to the zoomed one. Padding is mean grey in the image and void in the
     target.
@@ -47,34 +55,61 @@ class Augmentation:
     def __init__(self, size: tuple[int, int], resize: Resize, augment: Augment) -> None:
         self.size, self.resize, self.augment = size, resize, augment
         self.input = input_size(size, resize)
-        strength = augment.color
-        self.color = v2.ColorJitter(strength, strength, strength, strength / 10) if strength else None
+        self.has_effects = has_effects(augment)
 
     def __call__(self, sample: Sample, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Image float32 [3, h, w] in 0..1 and target int64 [h, w] (None if the sample has none).
 
-        ``rng`` draws the geometry; the colour is drawn from torch's global stream, which the caller forks.
+        All draws are from ``rng``, in an order that is part of the results: zoom, crops, mirror, colour, and last one
+        number that all the effects grow from.
         """
-        image = tv_tensors.Image(torch.from_numpy(sample.image.copy()).permute(2, 0, 1))
-        mask = None if sample.target is None else tv_tensors.Mask(torch.from_numpy(sample.target.copy())[None])
+        image = _tensor(sample.image).permute(2, 0, 1)
         factor = _uniform(self.augment.scale, rng) if self.augment.scale else 1.0
         height, width = fitted_size(sample.image.shape[:2], self.size, self.resize.mode == "keep_ratio")
         zoomed = [max(1, round(height * factor)), max(1, round(width * factor))]
-        mode = INTERPOLATION[self.resize.interpolation]
-        image = tf.resize(image, zoomed, interpolation=mode, antialias=True)
-        top, left = (
-            _offset(side, wanted, rng) if self.augment.scale else 0
-            for side, wanted in zip(zoomed, self.input, strict=True)
-        )
+        mask = None if sample.target is None else _resized(_tensor(sample.target)[None], zoomed)
+        corner = self._corner(zoomed, mask, rng) if self.augment.scale else (0, 0)
         flip = self.augment.flip and bool(torch.rand((), generator=rng) < 0.5)
-        image = _placed(image, top, left, self.input, flip, GREY)
-        if self.color is not None:
-            image = self.color(image)
-        if mask is not None:
-            mask = tf.resize(mask, zoomed, interpolation=v2.InterpolationMode.NEAREST_EXACT)
-            mask = _placed(mask, top, left, self.input, flip, float(VOID))
-        target = None if mask is None else mask.as_subclass(Tensor)[0].long()
-        return image.as_subclass(Tensor).contiguous().float().div_(255), target
+        image = tf.resize(image, zoomed, interpolation=INTERPOLATION[self.resize.interpolation], antialias=True)
+        image = _placed(image, corner, self.input, flip, GREY)
+        if self.augment.color:
+            image = color_jitter(image, self.augment.color, rng)
+        if self.has_effects:
+            image = effects(image, self.augment, int(torch.randint(2**62, (), generator=rng)))
+        target = None if mask is None else _placed(mask, corner, self.input, flip, float(VOID))[0].long()
+        return image.float().contiguous().div_(255), target
+
+    def _corner(self, zoomed: Sequence[int], mask: Tensor | None, rng: torch.Generator) -> tuple[int, int]:
+        """Top and left of a random crop; drawn again where one class has too much of it."""
+        corner = (0, 0)
+        for _ in range(TRIES):
+            corner = _offset(zoomed[0], self.input[0], rng), _offset(zoomed[1], self.input[1], rng)
+            if self.augment.max_share == 1 or mask is None:
+                break
+            if _largest_share(_placed(mask, corner, self.input, False, float(VOID))) < self.augment.max_share:
+                break
+        return corner
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """The array's own memory, which nothing here writes to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of arrays that are read-only
+        return torch.from_numpy(array)
+
+
+def _resized(mask: Tensor, size: Sequence[int]) -> Tensor:
+    found: Tensor = tf.resize(mask, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
+    return found
+
+
+def _largest_share(mask: Tensor) -> float:
+    """Of one class among the pixels that are not void; 1 where there is only one class, or none.
+
+    ``cat_max_ratio`` of mmseg's ``RandomCrop``.
+    """
+    counts = torch.bincount(mask[mask != VOID].long())
+    return float(counts.max() / counts.sum()) if len(counts.nonzero()) > 1 else 1.0
 
 
 def _uniform(between: tuple[float, float], rng: torch.Generator) -> float:
@@ -87,7 +122,8 @@ def _offset(side: int, wanted: int, rng: torch.Generator) -> int:
     return int(torch.randint(low, high + 1, (), generator=rng))
 
 
-def _placed(image: Any, top: int, left: int, size: tuple[int, int], flip: bool, fill: Any) -> Any:
+def _placed(image: Tensor, corner: tuple[int, int], size: tuple[int, int], flip: bool, fill: Any) -> Tensor:
+    top, left = corner
     height, width = image.shape[-2:]
     padding = [max(0, -left), max(0, -top), max(0, left + size[1] - width), max(0, top + size[0] - height)]
     image = (

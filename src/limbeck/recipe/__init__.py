@@ -4,6 +4,7 @@ from limbeck.recipe.reading import from_dict, merged, packaged, read
 from limbeck.recipe.schema import (
     Augment,
     Bench,
+    Chance,
     Component,
     Data,
     Export,
@@ -25,6 +26,7 @@ from limbeck.recipe.schema import (
 __all__ = [
     "Augment",
     "Bench",
+    "Chance",
     "Component",
     "Data",
     "Export",

@@ -7,7 +7,7 @@ others are arguments of the component and are checked against its signature by :
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from limbeck.place import Place
 
@@ -19,6 +19,7 @@ __all__ = [
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Section(BaseModel):
@@ -50,15 +51,74 @@ class Resize(Section):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
 
 
+def _rising(between: tuple[Any, Any]) -> tuple[Any, Any]:
+    if between[0] > between[1]:
+        raise ValueError(f"a range is [smallest, largest], such as [{between[1]}, {between[0]}]")
+    return between
+
+
+class Chance(Section):
+    """Something that happens to some training images; a number alone is its probability."""
+
+    probability: Share
+    """Share of the images."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return {"probability": value} if is_number else value
+
+
+class Weather(Chance):
+    """Weather, light or noise over some images."""
+
+    strength: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.2, 0.8)
+    """Range that each image's strength is drawn from, 0 to 1."""
+
+
+class Blur(Chance):
+    """Gaussian blur of some images."""
+
+    sigma: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (0.3, 1.5)
+    """Range of its width, in pixels of the input."""
+
+
+class Jpeg(Chance):
+    """JPEG artefacts in some images."""
+
+    quality: Annotated[tuple[Quality, Quality], AfterValidator(_rising)] = (30, 90)
+    """Range of libjpeg's quality, 1 to 100."""
+
+
 class Augment(Section):
     """Random changes of training images; the target follows every geometric one."""
 
     scale: tuple[Positive, Positive] | None = None
     """Range of a random zoom; the result is cropped or padded (void) to the input size."""
+    max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest share of one class in a crop; up to ten crops are drawn, and the last one stays (mmseg: 0.75)."""
     flip: bool = False
     """Mirror every second image."""
     color: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of random brightness, contrast and saturation; hue moves by a tenth of it."""
+    photometric: bool = False
+    """Brightness, contrast, saturation and hue as mmseg distorts them, each in every second image."""
+    dusk: Weather | None = None
+    shadow: Weather | None = None
+    fog: Weather | None = None
+    rain: Weather | None = None
+    snow: Weather | None = None
+    blur: Blur | None = None
+    noise: Weather | None = None
+    """Of a sensor at high ISO."""
+    jpeg: Jpeg | None = None
+
+    @model_validator(mode="after")
+    def _room_to_choose(self) -> Self:
+        if self.max_share < 1 and self.scale is None:
+            raise ValueError("max_share chooses among crops, and without scale there is only one")
+        return self
 
 
 class Data(Component):
