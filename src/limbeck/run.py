@@ -19,6 +19,7 @@ from limbeck.recipe import Recipe
 from limbeck.record import UserError, write_json, write_text
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context, runs_root
+from limbeck.stages.licences import non_commercial, terms
 from limbeck.stages.plan import Stage, plan
 
 __all__ = ["STAGES", "device_of", "environment", "run"]
@@ -57,6 +58,8 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
         if todo:
             write_text(context.folder / "recipe.yaml", dump(recipe.resolved()))
             write_json(context.folder / "environment.json", environment(context.device))
+            for line in non_commercial(terms(recipe, context.dataset(recipe.evaluate.split))):
+                show.say(line)
     _wait(context)
     for name, stage in wanted.items():
         if _order(name) >= STAGES.index("export") and not is_first_process():

@@ -12,6 +12,7 @@ from limbeck.place import Place
 from limbeck.recipe import Model, Recipe, Train
 from limbeck.record import UserError
 from limbeck.stages.context import Context, data_root
+from limbeck.stages.licences import described, terms
 
 __all__ = ["check", "files"]
 
@@ -20,10 +21,11 @@ ASSUMED_CLASSES = 21
 
 @dataclass(frozen=True)
 class _Data:
-    """What is known of the data: number of classes, and a line to show."""
+    """What is known of the data: number of classes, a line to show, and the data set or else its class."""
 
     num_classes: int
     line: str
+    source: Any
 
 
 def files(sources: Sequence[str]) -> list[str]:
@@ -45,7 +47,7 @@ def check(recipe: Recipe) -> list[str]:
     """Build data, networks, losses, terms, quantizers, exporters and runtimes of a recipe.
 
     Returns:
-        What was found, a line each: data, networks, matched layers.
+        What was found, a line each: data, networks, matched layers, licences.
 
     Raises:
         UserError: For the first thing that would not work; only data that are not on this machine are forgiven.
@@ -69,7 +71,7 @@ def check(recipe: Recipe) -> list[str]:
     _exports(context)
     for index, runtime in enumerate(recipe.bench.runtimes if recipe.bench else []):
         find("runtimes", runtime, recipe.place / "bench" / "runtimes" / index, recipe.root)
-    return lines
+    return lines + [f"licence  {line}" for line in described(terms(recipe, data.source))]
 
 
 def _data(context: Context) -> _Data:
@@ -86,7 +88,8 @@ def _data(context: Context) -> _Data:
             raise
         known = getattr(component, "classes", None) or given.get("classes")
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
-        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {str(error).splitlines()[0]}")
+        missing = str(error).splitlines()[0]
+        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {missing}", component)
     own = recipe.train.batch if recipe.train else None
     batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
     if recipe.train and len(training) < batch:
@@ -95,7 +98,7 @@ def _data(context: Context) -> _Data:
         _ = dataset[0]  # what is wrong with all of them shows in the first
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
-    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}")
+    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}", scored)
 
 
 def _elsewhere(component: Callable[..., Any], given: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from limbeck.datasets import Dataset
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
 from limbeck.record import UserError, digest
+from limbeck.stages.licences import terms
 
 __all__ = ["ROLES", "Context", "data_root", "runs_root"]
 
@@ -139,8 +140,13 @@ class Context:
         return Metadata(
             task=self.recipe.task.kind, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
             palette=tuple(dataset.palette) or palette(len(dataset.classes)),
-            recipe=digest(self.recipe.resolved()), **more,
+            recipe=digest(self.recipe.resolved()), licences=self.licences(role), **more,
         )  # fmt: skip
+
+    def licences(self, role: str) -> dict[str, Any]:
+        """Terms of the data and weights behind a network, as its files carry them."""
+        found = terms(self.recipe, self.dataset(self.recipe.evaluate.split), role)
+        return {name: licence.to_json() if licence else None for name, licence in found.items()}
 
     def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:
         """How to build the network again, as it ships: no path of this machine, no download, no auxiliary head."""

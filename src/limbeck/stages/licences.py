@@ -1,0 +1,73 @@
+"""Under what terms a run's data and weights come: said before anything is trained, and carried by exported files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck.artifact.metadata import Metadata
+from limbeck.data.licence import Licence, licence_of_weights
+from limbeck.recipe import Model, Recipe
+
+__all__ = ["Licences", "described", "non_commercial", "of_data", "of_weights", "terms"]
+
+Licences = dict[str, Licence | None]
+"""What is used, such as ``data ade20k`` or ``weights nvidia/mit-b0``, and its terms; None where they are unknown."""
+
+INSIDE = ("backbone", "encoder_weights")
+"""Arguments of models that name weights of a part."""
+
+
+def terms(recipe: Recipe, dataset: Any, role: str | None = None) -> Licences:
+    """Terms of the data and of the weights that a network starts or learns from; of all that the recipe names.
+
+    Args:
+        recipe: The recipe.
+        dataset: The data set or, where it is not here, its class.
+        role: ``teacher``, ``student``, ``student-baseline`` or ``student-longer``; None means the whole recipe.
+    """
+    student, teacher = role != "teacher", role != "student-baseline"
+    found = of_data(recipe.data.kind, dataset)
+    for section, used in ((recipe.student, student), (recipe.teacher, teacher)):
+        if section is not None and used:
+            found |= of_weights(section)
+    return found
+
+
+def of_data(kind: str, dataset: Any) -> Licences:
+    """Terms of a data set; a mixture says those of each source itself, as a mapping."""
+    known = getattr(dataset, "licence", None)
+    if isinstance(known, Mapping):
+        return {f"data {name}": licence for name, licence in known.items()}
+    return {f"data {Path(kind).name}": known if isinstance(known, Licence) else None}
+
+
+def of_weights(section: Model) -> Licences:
+    """Terms of a network's weights: what its file says of itself, else what its name is known for."""
+    arguments = section.model_extra or {}
+    parts = [str(arguments[key]) for key in INSIDE if arguments.get(key) not in (None, "random")]
+    named = [f"{arguments.get('encoder', '')} {part}".strip() for part in parts]
+    found: Licences = {f"weights {name}": licence_of_weights(section.kind, name) for name in named}
+    if section.weights:
+        file = Path(section.weights)
+        carried = Metadata.read(file) if file.is_file() else None
+        if carried and carried.licences:
+            return found | {name: Licence.from_json(value) for name, value in carried.licences.items()}
+        found[f"weights {_shown(section.weights)}"] = licence_of_weights(section.kind, section.weights)
+    return found
+
+
+def _shown(weights: str) -> str:
+    """A hub id or a library's name as it is, a file or folder without the path of this machine."""
+    return Path(weights).name if Path(weights).exists() or Path(weights).is_absolute() else weights
+
+
+def described(found: Mapping[str, Licence | None]) -> list[str]:
+    """A line for each."""
+    return [f"{name}: {licence or 'licence unknown'}" for name, licence in found.items()]
+
+
+def non_commercial(found: Licences) -> list[str]:
+    """A line for each that is not for commercial use, and what follows from it; empty if there is none."""
+    refused = {name: licence for name, licence in found.items() if licence and licence.commercial is False}
+    inherits = ["Networks that start or learn from them inherit the question."] if refused else []
+    return described(refused) + inherits
