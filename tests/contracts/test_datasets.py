@@ -18,6 +18,23 @@ SPECS = {
     "ade20k": {},
     "voc": {},
     "cityscapes": {},
+    "mix": {
+        "classes": ["x", "y"],
+        "sources": [
+            {
+                "name": "mine",
+                "data": {"kind": "folder", "path": "mine", "classes": ["a", "b", "c"]},
+                "map": {"a": "x", "b": "y", "c": "void"},
+                "crop": [0, 0.1, 0.5, 1],
+            },
+            {
+                "name": "drawn",
+                "data": {"kind": "scenes", "canvas": [32, 48], "training": 5, "validation": 4},
+                "map": {str(index): "xy"[index % 2] for index in range(12)},
+                "weight": 2.5,
+            },
+        ],
+    },
 }
 DOUBLES = {"ade20k": 1}
 """Colours that a published palette has twice."""
@@ -39,8 +56,9 @@ def root(request, kind, tmp_path):
     """A folder that holds the data set, in its own layout."""
     if kind == "camvid":
         return request.getfixturevalue("camvid")
-    if hasattr(_layouts, kind):
-        getattr(_layouts, kind)(tmp_path)
+    layout = {"mix": "folder"}.get(kind, kind)
+    if hasattr(_layouts, layout):
+        getattr(_layouts, layout)(tmp_path)
     return tmp_path
 
 

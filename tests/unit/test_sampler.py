@@ -61,3 +61,44 @@ def test_what_cannot_be_shared_is_refused():
 
 def test_large_seeds():
     assert len(listed(seed=2**31 - 1)) == 15
+
+
+SOURCES = ((5, 2), (3, 8), (4, 4))
+
+
+def test_sources_give_as_many_samples_as_they_are_told():
+    for epoch in range(4):
+        found = [
+            index for batch in listed(14, 7, last=8, sources=SOURCES)[2 * epoch : 2 * epoch + 2] for index, _ in batch
+        ]
+        assert len(found) == 14
+        first, second, third = ([i for i in found if a <= i < b] for a, b in ((0, 5), (5, 8), (8, 12)))
+        assert len(set(first)) == len(first) == 2
+        assert sorted(second.count(i) for i in (5, 6, 7)) == [2, 3, 3]
+        assert sorted(third) == [8, 9, 10, 11]
+
+
+def test_no_view_of_a_sample_comes_twice():
+    views = [pair for batch in listed(14, 7, last=40, sources=SOURCES) for pair in batch]
+    assert len(set(views)) == len(views) == 280
+    assert {view // 3 for _, view in views} == set(range(20))
+
+
+def test_over_the_epochs_every_sample_of_every_source_comes():
+    assert {index for batch in listed(14, 7, last=80, sources=SOURCES) for index, _ in batch} == set(range(12))
+
+
+def test_sources_mix_within_an_epoch_and_can_be_taken_up_again():
+    whole = listed(14, 7, last=8, sources=SOURCES)
+    assert listed(14, 7, first=3, last=8, sources=SOURCES) == whole[3:]
+    assert all(any(5 <= index < 8 for index, _ in batch) for batch in whole)
+
+
+def test_one_source_of_weight_one_draws_everything_once():
+    found = [index for batch in listed(24, 4, last=6, sources=((24, 24),)) for index, _ in batch]
+    assert sorted(found) == list(range(24))
+
+
+def test_sources_that_do_not_add_up_are_refused():
+    with pytest.raises(ValueError, match="an epoch of 20 samples"):
+        listed(20, sources=SOURCES)

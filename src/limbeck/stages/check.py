@@ -1,13 +1,14 @@
 """Build everything a recipe names, without data or weights, and refuse what would fail after six hours."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from limbeck.build import build, find
 from limbeck.build import check as check_arguments
+from limbeck.datasets import drawn
+from limbeck.datasets._absent import absent
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe, Train
 from limbeck.record import UserError
@@ -80,11 +81,11 @@ def _data(context: Context) -> _Data:
     where = recipe.place / "data"
     component = find("datasets", recipe.data.kind, where / "kind", recipe.root)
     given = {key: value for key, value in recipe.data.spec.items() if key != "kind"}
-    check_arguments(component, given, where, recipe.data.kind, {"split": "", "root": Path()})
+    check_arguments(component, given, where, recipe.data.kind, {"split": "", "root": Path(), "where": where})
     try:
         training, scored = context.dataset("training"), context.dataset(recipe.evaluate.split)
     except UserError as error:
-        if not _elsewhere(component, given):
+        if not absent(recipe.data.spec, data_root(), recipe.root):
             raise
         known = getattr(component, "classes", None) or given.get("classes")
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
@@ -92,20 +93,17 @@ def _data(context: Context) -> _Data:
         return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {missing}", component)
     own = recipe.train.batch if recipe.train else None
     batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
-    if recipe.train and len(training) < batch:
-        raise UserError(f"{place / 'batch'}: {batch} images a batch, but only {len(training)} to train on.")
+    length, sources = drawn(training)
+    if recipe.train and length < batch:
+        raise UserError(f"{place / 'batch'}: {batch} images a batch, but only {length} to train on.")
     for dataset in (training, scored):
         _ = dataset[0]  # what is wrong with all of them shows in the first
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
+    if sources:
+        names = zip(getattr(training, "sources", ()), sources, strict=True)
+        shown += "; an epoch draws " + ", ".join(f"{draws} of {name}'s {num}" for name, (num, draws) in names)
     return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}", scored)
-
-
-def _elsewhere(component: Callable[..., Any], given: dict[str, Any]) -> bool:
-    """Whether the folder that a dataset reads is not on this machine."""
-    parameters = inspect.signature(component).parameters
-    path = given.get("path", parameters["path"].default if "path" in parameters else "")
-    return "root" in parameters and not (data_root() / str(path)).exists()
 
 
 def _exports(context: Context) -> None:

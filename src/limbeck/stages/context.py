@@ -63,8 +63,9 @@ class Context:
         if split not in self._datasets:
             data = self.recipe.data
             found = build(
-                "datasets", data.spec, self.recipe.place / "data", self.recipe.root, split=split, root=data_root()
-            )
+                "datasets", data.spec, self.recipe.place / "data", self.recipe.root,
+                split=split, root=data_root(), where=self.recipe.place / "data",
+            )  # fmt: skip
             if not len(found):
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
             self._datasets[split] = Remembered(found, tuple(found.classes) or self._classes_of_weights())

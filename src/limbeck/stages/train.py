@@ -18,6 +18,7 @@ from limbeck.data.stats import class_pixels
 from limbeck.data.transforms import Augmentation
 from limbeck.data.views import Views
 from limbeck.data.weights import load_weights, save_weights, state_digest
+from limbeck.datasets import drawn
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
 from limbeck.recipe import Train
@@ -135,7 +136,7 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     Raises:
         UserError: If a batch is larger than the training split.
     """
-    data, length = context.recipe.data, len(context.dataset("training"))
+    data, length, sources = context.recipe.data, *drawn(context.dataset("training"))
     batch = settings.batch or data.batch
     if length < batch:
         where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
@@ -144,8 +145,9 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     task = build("tasks", context.recipe.task.spec, context.recipe.place / "task", context.recipe.root)
     section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
     return Plan(
-        role, folder, context.log, settings, task.metric, context.recipe.seed, batch, data.workers, length, section
-    )
+        role, folder, context.log, settings, task.metric, context.recipe.seed, batch, data.workers, length, section,
+        sources,
+    )  # fmt: skip
 
 
 def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
@@ -48,8 +48,9 @@ class Plan:
         seed: Of the whole run.
         batch: Images a batch over all processes.
         workers: Processes that prepare images.
-        length: Number of training samples.
+        length: Training samples in an epoch.
         section: Keys of the recipe that ``settings`` come from, for advice.
+        sources: Of several sources, each one's samples and samples an epoch; see :class:`limbeck.data.sampler.Batches`.
     """
 
     stage: str
@@ -62,6 +63,7 @@ class Plan:
     workers: int
     length: int
     section: str = "train"
+    sources: Sequence[tuple[int, int]] = ()
 
     @property
     def per_epoch(self) -> int:
@@ -131,7 +133,7 @@ def train(
     result = Result(first, progress.best, progress.best_step, first, _gave_up(plan, progress), progress.seconds)
     batches = Batches(
         plan.length, plan.batch, plan.seed, first * plan.settings.accumulate, plan.steps * plan.settings.accumulate,
-        accelerator.process_index, accelerator.num_processes,
+        accelerator.process_index, accelerator.num_processes, plan.sources,
     )  # fmt: skip
     ticks = fit(
         objective, load(views, batches, plan.workers), optimizer, plan.settings, accelerator,
