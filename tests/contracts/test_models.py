@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from limbeck.graph.network import without_aux
 
 CLASSES = 7
 EVEN, ODD = (64, 96), (65, 97)
+HEAVY = {"sceneseg"}
+"""With 183 billion multiplications an image of its own size, they take a minute here; their own tests are short."""
 
 
 @functools.cache
@@ -30,7 +33,11 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=names("models"))
+def _marked(kind: str) -> Any:
+    return pytest.param(kind, marks=pytest.mark.slow) if kind in HEAVY else kind
+
+
+@pytest.fixture(params=[_marked(kind) for kind in names("models")])
 def model(request: pytest.FixtureRequest) -> nn.Module:
     """A model of each kind with its default arguments, in inference mode; only copies of it may be changed."""
     return _built(request.param).eval()
@@ -71,7 +78,9 @@ def test_auxiliary_heads_run_in_training_only(model: nn.Module) -> None:
     trained = copy.deepcopy(model).train()
     seen = _seen(trained, list(trained.aux))
     assert set(seen) == set(trained.aux)
-    assert all(head.shape[:2] == (2, CLASSES) for head in seen.values())
+    for path, head in seen.items():  # a head with a task loss of its own has channels of its own
+        assert head.shape[0] == 2
+        assert head.shape[1] == CLASSES or isinstance(trained.aux[path], Mapping)
     assert isinstance(trained(_image()), Tensor)
     assert _seen(trained.eval(), list(trained.aux)) == {}
 
@@ -94,7 +103,9 @@ def test_inference_is_deterministic(model: nn.Module) -> None:
 def test_batch_does_not_matter_in_inference(model: nn.Module) -> None:
     image = _image(3)
     with torch.no_grad():
-        torch.testing.assert_close(model(image)[1:2], model(image[1:2]), rtol=1e-4, atol=1e-4)
+        together, alone = model(image)[1:2], model(image[1:2])
+    scale = float(alone.abs().max().clamp(min=1))  # of logits of networks that start without training
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4 * scale)
 
 
 def test_exported_graph_equals_eager(model: nn.Module) -> None:
