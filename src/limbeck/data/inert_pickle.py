@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, ClassVar
 import torch
 from torch import Tensor
 
+from limbeck.record import UserError
+
 __all__ = ["Stub", "as_mapping", "read_pickle"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -165,8 +167,16 @@ def read_pickle(path: Path, *, values: bool = True) -> Any:
         values: Read the tensors' values too; without them every tensor holds anything.
 
     Raises:
-        ValueError: If it is no such file, is cut short, or is TorchScript; says which.
+        UserError: If it is no such file, is cut short, or is TorchScript; says which.
     """
+    try:
+        return _read(path, values)
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise UserError(f"{path}: no checkpoint that can be read ({reason}).") from error
+
+
+def _read(path: Path, values: bool) -> Any:
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\3\4"

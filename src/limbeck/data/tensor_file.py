@@ -1,7 +1,6 @@
 """Named tensors out of a file, whoever wrote it, and nothing else: no code of a file ever runs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from limbeck.data.inert_pickle import Stub, as_mapping, read_pickle
 from limbeck.place import nearest
 from limbeck.record import UserError, read_json
 
-__all__ = ["Labels", "read_labels", "read_tensors"]
+__all__ = ["read_tensors"]
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder of the Hugging Face hub keeps its weights in, the better one first; parts have an index beside them."""
@@ -26,19 +25,6 @@ STATES = (
 
 DEPTH = 4
 """How deep the network may lie in such a checkpoint."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What a checkpoint says of its classes; empty where it says nothing.
-
-    Attributes:
-        classes: Names, by id.
-        palette: Colours [r, g, b], by id.
-    """
-
-    classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -54,32 +40,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for file in _files(path):
         found |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
     return found
-
-
-def read_labels(path: Path) -> Labels:
-    """Names and colours of the classes that a checkpoint of mmsegmentation or mmengine carries beside its tensors.
-
-    ``meta.CLASSES`` and ``meta.PALETTE`` of the releases before 1.0, ``meta.dataset_meta`` since.
-
-    Raises:
-        UserError: If the file is missing or broken.
-    """
-    if path.is_dir() or path.suffix == ".safetensors":
-        return Labels()
-    meta = as_mapping((as_mapping(_unpickled(path, values=False)) or {}).get("meta")) or {}
-    found = as_mapping(meta.get("dataset_meta")) or {"classes": meta.get("CLASSES"), "palette": meta.get("PALETTE")}
-    return Labels(_names(found.get("classes")), _colours(found.get("palette")))
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    listed = value if isinstance(value, list | tuple) else ()
-    return tuple(listed) if all(isinstance(name, str) for name in listed) else ()
-
-
-def _colours(value: Any) -> tuple[tuple[int, int, int], ...]:
-    rows = value if isinstance(value, list | tuple) else ()
-    fits = all(isinstance(row, list | tuple) and len(row) == 3 and all(type(n) is int for n in row) for row in rows)
-    return tuple((row[0] % 256, row[1] % 256, row[2] % 256) for row in rows) if fits else ()
 
 
 def _files(path: Path) -> list[Path]:
@@ -122,7 +82,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
-    content = _unpickled(path, values=True)
+    content = read_pickle(path)
     found = _state(content)
     if found is None:
         held = as_mapping(content)
@@ -132,14 +92,6 @@ def _pickled(path: Path) -> dict[str, Tensor]:
             f"{STATES[0]!r}, would work."
         )
     return found
-
-
-def _unpickled(path: Path, *, values: bool) -> Any:
-    try:
-        return read_pickle(path, values=values)
-    except (ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise UserError(f"{path}: no checkpoint that can be read ({reason}).") from error
 
 
 def _state(value: Any, depth: int = 0) -> dict[str, Tensor] | None:

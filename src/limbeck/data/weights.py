@@ -17,7 +17,18 @@ from torch import Tensor, nn
 from limbeck.data.tensor_file import read_tensors
 from limbeck.record import UserError, whole
 
-__all__ = ["Report", "load_tensors", "load_weights", "read_metadata", "save_tensors", "save_weights", "state_digest"]
+__all__ = [
+    "BODIES",
+    "Report",
+    "encoder_path",
+    "load_backbone",
+    "load_tensors",
+    "load_weights",
+    "read_metadata",
+    "save_tensors",
+    "save_weights",
+    "state_digest",
+]
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """What data parallelism, torch.compile, training frameworks and wrappers put before every name."""
@@ -25,6 +36,10 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 SHOWN = 8
 COUNTER = "num_batches_tracked"
 """Batch norm's step counter: old files lack it and nothing here depends on it."""
+
+
+BODIES = ("backbone", "encoder", "segformer")
+"""First names of the parts that were, or would be, pretrained, where a network does not say; all else is head."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,10 @@ def load_tensors(
     """Load tensors into ``model``, all of them or, with an error, none.
 
     Common prefixes are taken off when more names match without them, and ``model.old_names``, pairs of a pattern and
-    its replacement, may translate what earlier releases of a library called its layers. Auxiliary heads are optional
-    on both sides: a file without them leaves them as they are, and those of a file that the model lacks are left out.
+    its replacement, may translate what earlier releases of a library called its layers. A model that knows another
+    library's layout has ``model.from_elsewhere``, which takes tensors and returns them as its own, or as they are.
+    Auxiliary heads are optional on both sides: a file without them leaves them as they are, and those of a file that
+    the model lacks are left out.
 
     Args:
         model: Changed in place, once everything is known to fit.
@@ -88,8 +105,8 @@ def load_tensors(
         UserError: If something is missing, superfluous or of another shape, and neither ``partial`` nor ``fresh``
             accepts it; or if the tensors are integers where the model computes in floating point.
     """
-    own = {name: value for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
-    named = _best_names(tensors, own, getattr(model, "old_names", ()))
+    own = _own(model)
+    named = _best(_namings(tensors, model), own)
     report = _compared(named, own, source)
     _refuse_integers(named, own, report)
     optional = (*fresh, *getattr(model, "aux", {}))
@@ -99,16 +116,73 @@ def load_tensors(
     return report
 
 
-def _best_names(
-    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], old_names: Sequence[tuple[str, str]]
-) -> dict[str, Tensor]:
-    """The renaming of ``tensors`` under which most names are the model's own; of equals, the one that changes least."""
+def encoder_path(model: nn.Module) -> str:
+    """Path of the part of a network that weights of a backbone fit: ``model.encoder_path``, else one of ``BODIES``.
+
+    Raises:
+        UserError: If there is no such part.
+    """
+    parts = [name for name, _ in model.named_modules() if name]
+    own = getattr(model, "encoder_path", None)
+    wanted = [own] if isinstance(own, str) else [*BODIES]
+    found = next((name for name in wanted if name in parts), None)
+    if found is None:
+        raise UserError(
+            f"{type(model).__name__}: no submodule is called {' or '.join(wanted)}; a network whose encoder has "
+            'another name says so: `self.encoder_path = "stem"`.'
+        )
+    return str(found)
+
+
+def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, partial: bool = False) -> Report:
+    """Load the encoder of ``model`` alone, from weights of a backbone, a classifier or a whole network like it.
+
+    What is no part of the encoder, such as a classifier's last layer, is left out; but a file that holds more of one
+    of the encoder's own parts, as a deeper network's does, is of another encoder.
+
+    Raises:
+        UserError: If the model has no encoder, nothing matches, or something is missing, superfluous or of another
+            shape and ``partial`` does not accept it.
+    """
+    path = encoder_path(model)
+    own = {name: value for name, value in _own(model).items() if name.startswith(f"{path}.")}
+    heads = ("", *(f"{body}." for body in (*BODIES, "features")))
+    bare = [
+        {f"{path}.{name.removeprefix(head)}": value for name, value in one.items() if name.startswith(head)}
+        for one in _namings(tensors, model)
+        for head in heads
+    ]
+    named = _best([*_namings(tensors, model), *bare], own)
+    parts = {name.removeprefix(f"{path}.").partition(".")[0] for name in own}
+    inside = {n: v for n, v in named.items() if n.removeprefix(f"{path}.").partition(".")[0] in parts}
+    report = _compared({n: v for n, v in inside.items() if n.startswith(f"{path}.")}, own, f"{source} ({path})")
+    _refuse_integers(inside, own, report)
+    if not report.matched or not (partial or not (report.missing or report.mismatched or report.unexpected)):
+        raise UserError(_explained(report))
+    model.load_state_dict({name: inside[name] for name in report.matched}, strict=False)
+    return report
+
+
+def _own(model: nn.Module) -> dict[str, Tensor]:
+    """What a file must hold: the model's state without the steps that batch norms counted."""
+    return {name: value for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
+
+
+def _namings(tensors: Mapping[str, Tensor], model: nn.Module) -> list[dict[str, Tensor]]:
+    """The tensors under every name that they may have in ``model``, what changes least first."""
     plain = {name: value for name, value in tensors.items() if not name.endswith(COUNTER) and name != "n_averaged"}
     seen = [prefix for prefix in PREFIXES if any(prefix in name for name in plain)]
     chains = itertools.chain.from_iterable(itertools.permutations(seen, length) for length in range(len(seen) + 1))
     stripped = [{_without(name, chain): value for name, value in plain.items()} for chain in chains]
+    old_names = getattr(model, "old_names", ())
     renamed = [{_translated(name, old_names): value for name, value in one.items()} for one in stripped if old_names]
-    return max(stripped + renamed, key=lambda candidate: len(candidate.keys() & own.keys()))
+    translate = getattr(model, "from_elsewhere", None)
+    return stripped + renamed + ([dict(translate(one)) for one in stripped] if translate else [])
+
+
+def _best(candidates: Sequence[dict[str, Tensor]], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The naming under which most tensors are the model's own; of equals, the first."""
+    return max(candidates, key=lambda candidate: len(candidate.keys() & own.keys()))
 
 
 def _without(name: str, prefixes: Sequence[str]) -> str:

@@ -5,10 +5,12 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor
 
+from limbeck.data.tensor_file import read_tensors
 from limbeck.record import UserError, read_json
 
-__all__ = ["hub_file", "hub_json"]
+__all__ = ["hub_file", "hub_json", "hub_tensors"]
 
 
 def hub_file(source: str, name: str, root: Path) -> Path | None:
@@ -49,3 +51,23 @@ def hub_json(source: str, name: str, root: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds a {type(found).__name__}, not a JSON object; download it again.")
     return found
+
+
+def hub_tensors(source: str, root: Path) -> dict[str, Tensor]:
+    """The state dict of a hub id or folder, whole or in parts; of pickles only those in a folder are read.
+
+    Raises:
+        UserError: If it has no safetensors, or as :func:`hub_file` does.
+    """
+    whole = hub_file(source, "model.safetensors", root)
+    index = None if whole else hub_file(source, "model.safetensors.index.json", root)
+    if index is not None:
+        for part in sorted(set(read_json(index).get("weight_map", {}).values())):
+            hub_file(source, part, root)
+    found = whole or index
+    if found is None:
+        raise UserError(
+            f"{source}: it has no model.safetensors. Its pytorch_model.bin, downloaded, works as `weights: FILE`: "
+            "only tensors are read from it."
+        )
+    return read_tensors(found)

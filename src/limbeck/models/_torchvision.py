@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["library_weights", "load_backbone"]
+__all__ = ["library_weights", "load_backbone", "named_weights"]
 
 
 def library_weights(arch: str, name: str) -> dict[str, Tensor]:
@@ -28,6 +28,23 @@ def library_weights(arch: str, name: str) -> dict[str, Tensor]:
     if name not in offered:
         raise UserError(f"{arch}: no weights {name!r}.{nearest(name, list(offered))} Known: {', '.join(offered)}.")
     return _download(offered[name].url)
+
+
+def named_weights(name: str) -> dict[str, Tensor]:
+    """The state dict of torchvision's full name of a set of weights, such as ``ResNet50_Weights.DEFAULT``.
+
+    Raises:
+        UserError: If there are no such weights, or they cannot be downloaded.
+    """
+    try:
+        found = torchvision.models.get_weight(name)
+    except (ValueError, AttributeError, KeyError):
+        offered = [
+            weights.__name__ for weights in map(torchvision.models.get_model_weights, torchvision.models.list_models())
+        ]
+        near = nearest(name.partition(".")[0], offered)
+        raise UserError(f"{name}: torchvision has no weights of this name.{near}") from None
+    return _download(found.url)
 
 
 def _download(url: str) -> dict[str, Tensor]:

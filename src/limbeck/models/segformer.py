@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from limbeck.data.tensor_file import read_tensors
 from limbeck.data.weights import Report, load_tensors
 from limbeck.graph.network import IMAGENET_MEAN, IMAGENET_STD
-from limbeck.models._hub import hub_file, hub_json
+from limbeck.models._hub import hub_json, hub_tensors
 from limbeck.record import UserError
 
 __all__ = ["segformer"]
@@ -96,13 +95,7 @@ def segformer(
 
 def _load(model: _Segformer, size: Size, pretrained: str, root: Path) -> None:
     _check_size(hub_json(pretrained, "config.json", root), size, pretrained)
-    path = hub_file(pretrained, "model.safetensors", root)
-    if path is None:
-        raise UserError(
-            f"{pretrained}: it has no model.safetensors. Its pytorch_model.bin, downloaded, works as `weights: FILE`: "
-            "only tensors are read from it."
-        )
-    tensors = read_tensors(path)
+    tensors = hub_tensors(pretrained, root)
     encoder_only = not any(name.startswith("decode_head.") for name in tensors)
     tensors = {name: value for name, value in tensors.items() if not (encoder_only and name.startswith("classifier."))}
     fresh = ("decode_head",) if encoder_only else ("decode_head.classifier",)

@@ -127,6 +127,7 @@ def _absolute(section: Any, root: Path) -> Any:
     if colon and source.endswith(".py"):
         section["kind"] = f"{(root / source).resolve()}:{name}"
     _find_beside(section, "weights", root)
+    _find_beside(section, "backbone_weights", root)
     if isinstance(section.get("calibration"), dict):
         _find_beside(section["calibration"], "images", root)
     return section

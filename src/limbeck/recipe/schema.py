@@ -249,6 +249,8 @@ class Model(Component):
 
     weights: str | None = None
     """File, hub id or folder, or the library's name of a set of weights."""
+    backbone_weights: str | None = None
+    """The encoder's weights alone: file, hub id or folder, or torchvision's name, such as ResNet50_Weights.DEFAULT."""
     partial: bool = False
     """Accept weights that fit only in part."""
     train: Train | None = None
@@ -258,6 +260,12 @@ class Model(Component):
     mean: tuple[float, float, float] | None = None
     std: tuple[Positive, Positive, Positive] | None = None
     """What its input is normalised with; the model's own if absent."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.weights and self.backbone_weights and not self.partial:
+            raise ValueError("weights would overwrite backbone_weights; give one of them, or partial: true")
+        return self
 
 
 class Calibration(Section):

@@ -1,11 +1,13 @@
 """The network you already have: write the recipe that quantizes and measures it, without teacher or training."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import names
+from limbeck.data.labels import Labels, read_labels
 from limbeck.data.pairs import find_files
 from limbeck.place import Place, dump, parse
 from limbeck.recipe import Model, from_dict
@@ -42,7 +44,8 @@ def adopt(
         UserError: If the model or the data cannot be made out, or another recipe of this name is there already.
     """
     student, metadata = _student(model, arch, weights)
-    section = _data(data, metadata) | _resize(size, metadata)
+    classes = metadata.classes if metadata else _labels(model).classes
+    section = _data(data, classes) | _resize(size, metadata)
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(model).stem}-{target}").strip("-.")
     recipe = {"name": name, "data": section, "student": student, "quantize": [{"kind": "pt2e", "target": target}]}
     from_dict(recipe, Place(f"quantize {model}"), runs_root())  # a wrong name must not become a path
@@ -146,7 +149,11 @@ def _arguments(option: str, arguments: list[str]) -> dict[str, Any]:
     return parse(lines, option)[0] if lines else {}
 
 
-def _data(data: str, metadata: Metadata | None) -> dict[str, Any]:
+def _labels(model: str) -> Labels:
+    return read_labels(Path(model)) if Path(model).is_file() else Labels()
+
+
+def _data(data: str, classes: Sequence[str]) -> dict[str, Any]:
     """The data section: a kind by its name, a laid-out folder, or a plain folder of images."""
     folder = Path(data)
     if not folder.is_dir():
@@ -155,8 +162,8 @@ def _data(data: str, metadata: Metadata | None) -> dict[str, Any]:
             return {"kind": kind, **_arguments(f"--data {data}", arguments)}
         raise UserError(f"{data}: no such folder, nor a data set; known: {', '.join(names('datasets'))}.")
     found: dict[str, Any] = {"kind": "folder", "path": str(folder.resolve())}
-    if metadata and not (folder / "id2label.json").is_file():
-        found["classes"] = list(metadata.classes)
+    if classes and not (folder / "id2label.json").is_file():
+        found["classes"] = list(classes)
     if (folder / "images" / "training").is_dir():
         return found | ({} if (folder / "annotations" / "training").is_dir() else {"annotations": None})
     inside = "images" if (folder / "images").is_dir() else "."

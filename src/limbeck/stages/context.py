@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from limbeck.artifact.palette import palette
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build, find
 from limbeck.data.cache import Remembered
+from limbeck.data.labels import Labels, read_labels
 from limbeck.datasets import Dataset
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
@@ -83,7 +86,7 @@ class Context:
             UserError: If neither data nor weights name any.
         """
         weights = self.recipe.student.weights
-        carried = _carried_classes(weights) if weights else ()
+        carried = _carried(weights).classes if weights else ()
         if not carried:
             raise UserError(
                 f"{self.recipe.place / 'data'}: neither the data nor the student's weights name the classes; "
@@ -111,11 +114,43 @@ class Context:
 
     def weigh(self, model: Any, section: Model) -> None:
         """Load the section's weight file into the network, if it has one, and say what fitted."""
-        from limbeck.data.weights import load_weights
+        from limbeck.data.weights import load_backbone, load_weights
 
+        if section.backbone_weights:
+            tensors = self._backbone(section.backbone_weights)
+            show.say(str(load_backbone(model, tensors, section.backbone_weights, partial=section.partial)))
         file = self.weight_file(section)
         if file is not None:
             show.say(str(load_weights(model, file, partial=section.partial)))
+        elif getattr(model, "loaded", None) is not None:
+            show.say(str(model.loaded))
+        self._compare_labels(section)
+
+    def _backbone(self, source: str) -> Any:
+        """Tensors of a file, a hub folder or id, or of torchvision's name."""
+        from limbeck.data.tensor_file import read_tensors
+
+        if Path(source).exists() or Path(source).suffix in WEIGHT_SUFFIXES:
+            return read_tensors(Path(source))
+        if re.fullmatch(r"\w+_Weights\.\w+", source):
+            from limbeck.models._torchvision import named_weights
+
+            return named_weights(source)
+        from limbeck.models._hub import hub_tensors
+
+        return hub_tensors(source, self.recipe.root)
+
+    def _compare_labels(self, section: Model) -> None:
+        """Say where the data call a class otherwise than the weights: the order decides what a mask means."""
+        theirs = _carried(section.weights).classes if section.weights and self.weight_file(section) else ()
+        ours = self.dataset(self.recipe.evaluate.split).classes
+        differing = [n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if _plain(a) != _plain(b)]
+        if theirs and len(theirs) == len(ours) and differing:
+            first = differing[0]
+            show.say(
+                f"{section.weights}: {len(differing)} of {len(ours)} classes have other names in the data, first "
+                f"{first}: {theirs[first]!r} there, {ours[first]!r} here. If the order differs, scores mean nothing."
+            )
 
     @staticmethod
     def weight_file(section: Model) -> Path | None:
@@ -140,7 +175,7 @@ class Context:
         dataset = self.dataset(self.recipe.evaluate.split)
         return Metadata(
             task=self.recipe.task.kind, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
-            palette=tuple(dataset.palette) or palette(len(dataset.classes)),
+            palette=tuple(dataset.palette) or self._palette(dataset.classes),
             recipe=digest(self.recipe.resolved()), licences=self.licences(role), **more,
         )  # fmt: skip
 
@@ -148,6 +183,13 @@ class Context:
         """Terms of the data and weights behind a network, as its files carry them."""
         found = terms(self.recipe, self.dataset(self.recipe.evaluate.split), role)
         return {name: licence.to_json() if licence else None for name, licence in found.items()}
+
+    def _palette(self, classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+        """Colours that the student's weights carry for these very classes, else distinct ones."""
+        weights = self.recipe.student.weights
+        carried = _carried(weights) if weights and self.weight_file(self.recipe.student) else Labels()
+        fits = carried.classes == tuple(classes) and len(carried.palette) == len(classes)
+        return carried.palette if fits else palette(len(classes))
 
     def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:
         """How to build the network again, as it ships: no path of this machine, no download, no auxiliary head."""
@@ -177,15 +219,20 @@ class Context:
         return self.folder / role / f"{role}.safetensors"
 
 
-def _carried_classes(weights: str) -> tuple[str, ...]:
-    """Class names in a weight file of ours, or in the config.json of a hub id or folder."""
+def _plain(name: str) -> str:
+    """A class name without what spelling adds: ``Traffic light`` is ``traffic_light``."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _carried(weights: str) -> Labels:
+    """Names and colours of classes in a weight file, or names in the config.json of a hub id or folder."""
     path = Path(weights)
     if path.is_file():
         metadata = Metadata.read(path)
-        return metadata.classes if metadata else ()
+        return Labels(metadata.classes, tuple(metadata.palette)) if metadata else read_labels(path)
     from limbeck.models._hub import hub_json
 
     names = {
         int(key): str(value) for key, value in hub_json(weights, "config.json", Path()).get("id2label", {}).items()
     }
-    return tuple(names[index] for index in sorted(names))
+    return Labels(tuple(names[index] for index in sorted(names)))

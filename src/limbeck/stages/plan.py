@@ -154,7 +154,7 @@ def _by_content(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     found = {key: _by_content(item) for key, item in value.items()}
-    for key in ("weights", "kind", "images"):
+    for key in ("weights", "backbone_weights", "kind", "images"):
         source = str(found.get(key) or "").partition(":")[0]
         if "/" in source and Path(source).exists():
             found[key] = f"{Path(source).name} {file_digest(Path(source))}"

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from limbeck.data.weights import BODIES
 from limbeck.recipe import Optimizer as Settings
 from limbeck.recipe import Schedule
 
 __all__ = ["Ema", "lr_factor", "make_optimizer", "set_lr"]
 
-BODY = ("backbone", "encoder", "segformer")
-"""First names of the parts that were, or would be, pretrained; all else is head."""
-
 
 def make_optimizer(objective: nn.Module, settings: Settings) -> Optimizer:
     """The optimizer over everything in the objective: norms and biases without decay, the head at its own rate."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    bodies = (*BODIES, *(own for own in [getattr(getattr(objective, "student", None), "encoder_path", None)] if own))
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            head = not any(name.startswith(f"student.{body}.") for body in BODY)
+            head = not any(name.startswith(f"student.{body}.") for body in bodies)
             groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
     listed = [
         {
