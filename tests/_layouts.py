@@ -66,3 +66,10 @@ def folder(root: Path) -> None:
         for number in range(length):
             image(root / f"mine/images/{split}/{split}-{number}.png")
             mask(root / f"mine/annotations/{split}/{split}-{number}.png", [0, 1, 2, 255], number)
+
+
+def image_folder(root: Path) -> None:
+    for split, length in (("train", 4), ("val", 3)):
+        for name in ("daisy", "rose", "tulip"):
+            for number in range(length):
+                image(root / f"flowers/{split}/{name}/{split}-{name}-{number}.{'JPG' if number % 2 else 'png'}")

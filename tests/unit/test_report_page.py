@@ -155,7 +155,7 @@ def test_a_run_without_masks_shows_agreement_and_changes(run, quick):
         sample["truth"] = None
     (run / "evaluate" / "record.json").write_text(json.dumps(record))
     words = " ".join(read(page.write(run).read_text(encoding="utf-8")).text)
-    assert "no truth masks" in words
+    assert "There was no truth" in words
     assert "Changed by INT8" in words
     assert "agreement 98.4" in words
     assert "Errors of" not in words

@@ -99,7 +99,7 @@ def test_without_masks_agreement_decides_and_the_page_says_so():
     judged = verdict([row("student", "fp32", "eager", None, 40.0, 12.9), *listed])
     assert (judged.score, judged.pick["precision"]) == ("agreement", "int8")
     assert "within 2.0 points of agreement of the best (98.4 against 99.9)" in judged.reason
-    assert judged.caveats[0].startswith("There were no truth masks")
+    assert judged.caveats[0].startswith("There was no truth:")
     changed = [r | {"agreement": 90.0} if r["precision"] == "int8" else r for r in listed]
     assert verdict(changed).pick["inference_precision"] == "bf16"
 

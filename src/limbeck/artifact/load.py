@@ -1,4 +1,4 @@
-"""From a file to something that turns images into masks."""
+"""From a file to something that turns images into masks, or into classes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.palette import Palette, palette
-from limbeck.artifact.prediction import Prediction
+from limbeck.artifact.prediction import ClassPrediction, Prediction, largest
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.artifact.resize import predict
-from limbeck.build import check, find
+from limbeck.build import check, find, names
 from limbeck.record import UserError
 
 __all__ = ["RUNTIMES", "Predictor", "load"]
@@ -27,14 +27,15 @@ RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".safetensors": "eager"}
 
 @final
 class Predictor:
-    """Images to masks, the same way whatever computes the logits in between.
+    """Images to masks, or to classes, the same way whatever computes the logits in between.
 
     Args:
-        runtime: Maps ``pixel_values`` [n, 3, h, w] to logits [n, c, h', w'], both float32.
+        runtime: Maps ``pixel_values`` [n, 3, h, w] to logits [n, c, h', w'] or [n, c], both float32.
         preprocess: From an image to ``pixel_values``.
         classes: Names of the classes, by id; empty if unknown.
         colours: A colour for every class; made up if there are none.
         metadata: What the file says about itself.
+        dense: Whether the network answers for every pixel; else it gives one class an image.
 
     Attributes:
         info: What really runs, as the runtime tells it.
@@ -47,8 +48,9 @@ class Predictor:
         classes: Sequence[str] = (),
         colours: Palette = (),
         metadata: Metadata | None = None,
+        dense: bool = True,
     ) -> None:
-        self.runtime, self.preprocess, self.metadata = runtime, preprocess, metadata
+        self.runtime, self.preprocess, self.metadata, self.dense = runtime, preprocess, metadata, dense
         self.classes, self._colours = tuple(classes), colours
         self.info: dict[str, Any] = getattr(runtime, "info", {})
 
@@ -58,25 +60,28 @@ class Predictor:
         return self._colours or palette(len(self.classes) or 256)
 
     def logits(self, pixel_values: Floats) -> Floats:
-        """Logits [n, c, h', w'] at the network's own stride.
+        """Logits [n, c, h', w'] at the network's own stride, or [n, c] of a classifier.
 
         Raises:
-            UserError: If they hold NaN, or are not one map a class.
+            UserError: If they hold NaN, or are not one map, or one number, a class.
         """
         logits = np.asarray(self.runtime(pixel_values), np.float32)
-        if logits.ndim != 4 or len(logits) != len(pixel_values):
-            raise UserError(f"the network gives {list(logits.shape)} for {list(pixel_values.shape)}, not [n, c, h, w].")
+        if logits.ndim != (4 if self.dense else 2) or len(logits) != len(pixel_values):
+            wanted = "[n, c, h, w]" if self.dense else "[n, c]"
+            raise UserError(f"the network gives {list(logits.shape)} for {list(pixel_values.shape)}, not {wanted}.")
         if logits.size and np.isnan(logits.max()):
             raise UserError("the network gives NaN: its weights are broken, or it overflows in this precision.")
         return logits
 
     def mask_of(self, logits: Floats, image_hw: tuple[int, int], size: tuple[int, int] | None = None) -> Mask:
-        """Class ids [h, w] from one image's logits [c, h', w'].
+        """Class ids [h, w] from one image's logits [c, h', w']; the one id, without axes, from a classifier's [c].
 
         Args:
             image_hw: Size of the image that was preprocessed.
             size: Size of the mask, if not the image's own.
         """
+        if not self.dense:
+            return largest(logits)
         return predict(logits, size or image_hw, self.preprocess.window(image_hw))
 
     def masks(self, images: Sequence[Image]) -> list[Mask]:
@@ -87,12 +92,15 @@ class Predictor:
         return [self.mask_of(own, _size(image)) for own, image in zip(logits, images, strict=True)]
 
     def mask(self, image: Image) -> Mask:
-        """Class ids [h, w] of an RGB image [h, w, 3], at its size."""
-        return self(image).mask
+        """Class ids [h, w] of an RGB image [h, w, 3], at its size; the one id of a classifier."""
+        (mask,) = self.masks([image])
+        return mask
 
-    def __call__(self, image: Image) -> Prediction:
-        """Mask, names, colours and logits of an RGB image [h, w, 3]."""
+    def __call__(self, image: Image) -> Prediction | ClassPrediction:
+        """Mask, or class, with names, colours and logits of an RGB image [h, w, 3]."""
         (logits,) = self.logits(self.preprocess(image)[None])
+        if not self.dense:
+            return ClassPrediction(int(largest(logits)), self.classes, logits)
         return Prediction(self.mask_of(logits, _size(image)), self.classes, self.palette, logits)
 
 
@@ -140,7 +148,13 @@ def load(
         engine = component(**check(component, {}, "runtime", kind, given))
     except ValueError as error:
         raise UserError(f"{path}: {kind}: {error}") from error
-    return Predictor(engine, metadata.preprocess, metadata.classes, metadata.palette, metadata)
+    dense = _is_dense(metadata.task)
+    return Predictor(engine, metadata.preprocess, metadata.classes, metadata.palette, metadata, dense)
+
+
+def _is_dense(task: str) -> bool:
+    """Whether a file of this task answers for every pixel, as those of tasks unknown here are taken to."""
+    return bool(find("tasks", task, "task").dense) if task in names("tasks") else True  # type: ignore[attr-defined]
 
 
 def _readable() -> str:

@@ -7,7 +7,41 @@ from numpy.typing import NDArray
 
 from limbeck.artifact.palette import Palette, colourise
 
-__all__ = ["Prediction"]
+__all__ = ["ClassPrediction", "Prediction", "largest"]
+
+
+def largest(logits: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The id, an array without axes, of the largest of one image's logits [c]; of equal ones the lower id."""
+    best = logits.argmax()
+    return np.asarray(best, np.uint8) if len(logits) <= 256 else np.asarray(best, np.uint16)
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """The class of an image.
+
+    Attributes:
+        label: Id of the likeliest class.
+        classes: Names of all classes; empty if unknown.
+        logits: [c] as the network gave them.
+    """
+
+    label: int
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Shares [c] that sum to 1: the softmax of the logits."""
+        raised = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        shares: NDArray[np.float64] = raised / raised.sum()
+        return shares
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The likeliest classes by name (by number where names are unknown) with their probabilities, best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        names = self.classes or tuple(map(str, range(len(self.logits))))
+        return [(names[index], float(self.probabilities[index])) for index in order]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,28 @@
 """One image with its truth, as every dataset yields it."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VOID", "Sample"]
+__all__ = ["NO_CLASS", "VOID", "Sample", "void_of"]
 
 VOID = 255
-"""The label that no loss and no score looks at."""
+"""The label in a map that no loss and no score looks at."""
+
+NO_CLASS = -1
+"""The same for a whole image, where the target is one class: there may be a class 255."""
+
+
+class _Axes(Protocol):
+    @property
+    def ndim(self) -> int: ...
+
+
+def void_of(target: _Axes) -> int:
+    """What means void in a target or a batch of them: :data:`VOID` in maps, :data:`NO_CLASS` among classes."""
+    return VOID if target.ndim > 1 else NO_CLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +31,8 @@ class Sample:
 
     Attributes:
         image: RGB, uint8, [h, w, 3].
-        target: Class ids [h, w] (uint8 or int64, 255 is void), or None where there is no truth.
+        target: Class ids [h, w] (uint8 or int64, 255 is void), or the image's one class as an array without axes;
+            None where there is no truth.
         name: Stem of the file, or another name that is unique in the split.
         source: Name of the source that it is from, where the data set has several.
     """

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.sample import VOID, Sample
+from limbeck.data.sample import Sample, void_of
 from limbeck.record import read_json, write_json
 
 __all__ = ["class_pixels"]
@@ -34,7 +34,7 @@ def cache_folder() -> Path:
 
 
 def class_pixels(dataset: Known, progress: Callable[[int, int], None] | None = None) -> NDArray[np.int64]:
-    """Pixels of each class over the split, void left out; zeros where there is no truth.
+    """Pixels of each class over the split, or images where each has one class; void left out, zeros without truth.
 
     Raises:
         UserError: For the first sample that cannot be read or holds wrong ids.
@@ -56,5 +56,5 @@ def class_pixels(dataset: Known, progress: Callable[[int, int], None] | None = N
 def _count(sample: Sample, num_classes: int) -> NDArray[np.int64]:
     if sample.target is None:
         return np.zeros(num_classes, dtype=np.int64)
-    valid = sample.target[sample.target != VOID]
+    valid = sample.target[sample.target != void_of(sample.target)]
     return np.bincount(valid.ravel(), minlength=num_classes)[:num_classes].astype(np.int64)

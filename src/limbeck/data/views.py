@@ -1,6 +1,7 @@
 """Augmented views of a dataset: each a pure function of (seed, index, view)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from limbeck.data.transforms import Augmentation
 __all__ = ["Batch", "Views", "load"]
 
 Batch = dict[str, Tensor]
-"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] (absent without truth), ``index`` [n], ``view`` [n]."""
+"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] or [n] (absent without truth), ``index`` [n], ``view`` [n]."""
 
 
 class Samples(Protocol):
@@ -41,9 +42,17 @@ class Views(Dataset[Batch]):
         drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
         with torch.random.fork_rng(devices=[]):
             rng = torch.default_generator.manual_seed(drawn)  # not torch.manual_seed: that seeds CUDA too
-            image, target = self.augmentation(self.samples[index], rng)
+            image, target = _augmented(self.augmentation, self.samples[index], rng)
         found = {"image": image, "index": torch.tensor(index), "view": torch.tensor(view)}
         return found if target is None else found | {"target": target}
+
+
+def _augmented(augmentation: Augmentation, sample: Sample, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    """Image and target; a map moves with the image, a class stays what it is."""
+    if sample.target is None or sample.target.ndim:
+        return augmentation(sample, rng)
+    image, _ = augmentation(replace(sample, target=None), rng)
+    return image, torch.tensor(int(sample.target))
 
 
 def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> DataLoader[Batch]:

@@ -8,20 +8,21 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from limbeck.data.sample import VOID
+from limbeck.data.sample import void_of
 
 __all__ = ["CrossEntropy"]
 ClassWeights = Literal["inverse_frequency", "median_frequency", "log_frequency"]
 
 
 def cross_entropy(
-    logits: Float[Tensor, "n c h w"], target: Int[Tensor, "n h w"], weights: Tensor | None, smoothing: float
+    logits: Float[Tensor, "n c *space"], target: Int[Tensor, "n *space"], weights: Tensor | None, smoothing: float
 ) -> Float[Tensor, ""]:
-    """Weighted mean of -log p(label) over the pixels that are not void; 0 when there is none."""
+    """Weighted mean of -log p(label) over the pixels, or images, that are not void; 0 when there is none."""
+    void = void_of(target)
     summed = F.cross_entropy(
-        logits.float(), target, weights, ignore_index=VOID, label_smoothing=smoothing, reduction="sum"
+        logits.float(), target, weights, ignore_index=void, label_smoothing=smoothing, reduction="sum"
     )
-    valid = target != VOID
+    valid = target != void
     total = valid.sum() if weights is None else weights[target[valid]].sum()
     return summed / total.clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -45,7 +46,8 @@ class CrossEntropy(nn.Module):
     """Cross-entropy of the logits, resized to the target's size, with void left out.
 
     Args:
-        class_weights: Raise rare classes, by the training split's pixels; None weighs all the same.
+        class_weights: Raise rare classes, by the training split's pixels (images, where each has one class); None
+            weighs all the same.
         label_smoothing: Share of the label's mass that is spread over all classes.
         class_pixels: Pixels of each class, from the data.
     """
@@ -68,8 +70,9 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w]."""
-        logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
+        """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w], or of [n, c] against [n]."""
+        if logits.ndim == 4:
+            logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
         return cross_entropy(logits, target, self.weights, self.label_smoothing)
 
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation on logits (KD), pixel by pixel."""
+"""Knowledge distillation on logits (KD), pixel by pixel, or image by image for classifiers."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limbeck.data.sample import VOID
+from limbeck.data.sample import void_of
 
 __all__ = ["KnowledgeDistillation"]
 
@@ -28,7 +28,7 @@ def pixelwise_kl(
 
 
 class KnowledgeDistillation(nn.Module):
-    """Make the student's class distribution follow the teacher's at every pixel.
+    """Make the student's class distribution follow the teacher's at every pixel; for logits [n, c], on every image.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2 (arXiv:1503.02531); per pixel
     as in Liu et al., Structured Knowledge Distillation, CVPR 2019 (arXiv:1903.04197), eq. 1.
@@ -48,6 +48,6 @@ class KnowledgeDistillation(nn.Module):
         self.temperature, self.mask = temperature, mask
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> Tensor:
-        """Scalar loss of two logit maps of equal size."""
-        valid = target != VOID if target is not None and self.mask == "valid" else None
+        """Scalar loss of two logit maps of equal size, or of logits [n, c]."""
+        valid = target != void_of(target) if target is not None and self.mask == "valid" else None
         return pixelwise_kl(student, teacher, self.temperature, valid)

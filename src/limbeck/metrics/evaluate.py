@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from limbeck.artifact.load import Predictor
 from limbeck.data.sample import Sample
 from limbeck.datasets import Dataset
+from limbeck.metrics.accuracy import Labels, class_scores
 from limbeck.metrics.agreement import agreeing
 from limbeck.metrics.confusion import Confusion, scores
 from limbeck.record import UserError
@@ -19,7 +20,8 @@ from limbeck.record import UserError
 __all__ = ["Quality", "evaluate"]
 
 Mask = NDArray[np.uint8] | NDArray[np.uint16]
-Prepared = tuple[Sample, NDArray[np.float32]]
+Floats = NDArray[np.float32]
+Prepared = tuple[Sample, Floats]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,12 @@ class Quality:
     """How good predictions are, over a whole split.
 
     Attributes:
-        matrix: Pixels by class, int64, [truth, predicted]; the sum over all images with a target.
-        scores: What :func:`limbeck.metrics.confusion.scores` makes of it; None if no image has a target.
-        images: For each image, in order, its ``name`` and its own ``miou``; None without a valid pixel.
+        matrix: Pixels (of a classifier, images) by class, int64, [truth, predicted]; the sum over all with a target.
+        scores: What :func:`limbeck.metrics.confusion.scores`, of a classifier :func:`~.accuracy.class_scores`, makes
+            of it; None if no image has a target.
+        images: For each image, in order, its ``name`` and its own ``miou`` or ``accuracy``; None without truth.
         num_images: All images, with or without a target.
-        agreement: Points of pixels that have the reference's class; None without a reference.
+        agreement: Points of pixels (of a classifier, images) that have the reference's class; None without one.
     """
 
     matrix: NDArray[np.int64]
@@ -67,12 +70,12 @@ def evaluate(
     if predictor.classes and len(predictor.classes) != len(dataset.classes):
         given = f"{len(predictor.classes)} classes, the dataset {len(dataset.classes)}"
         raise UserError(f"evaluate: the network has {given}: compare it on the data it was trained for.")
-    tally = _Tally(dataset.classes)
+    tally: _Tally | _ClassTally = _Tally(dataset.classes) if predictor.dense else _ClassTally(dataset.classes)
     for group in _groups(predictor, dataset, batch, workers):
         logits = predictor.logits(np.stack([pixel_values for _, pixel_values in group]))
         for (sample, _), own in zip(group, logits, strict=True):
             index, mask = len(tally.images), _mask(predictor, sample, own)
-            tally.add(sample, mask, reference(index) if reference else None)
+            tally.add(sample, mask, reference(index) if reference else None, own)
             if keep:
                 keep(index, mask)
         if progress:
@@ -82,7 +85,8 @@ def evaluate(
 
 def _mask(predictor: Predictor, sample: Sample, logits: NDArray[np.float32]) -> Mask:
     image_hw = sample.image.shape[0], sample.image.shape[1]
-    size = image_hw if sample.target is None else (sample.target.shape[0], sample.target.shape[1])
+    is_map = sample.target is not None and sample.target.ndim == 2
+    size = (sample.target.shape[0], sample.target.shape[1]) if is_map and sample.target is not None else image_hw
     return predictor.mask_of(logits, image_hw, size)
 
 
@@ -94,7 +98,7 @@ class _Tally:
         self.images: list[dict[str, Any]] = []
         self.with_target = self.same = self.looked_at = 0
 
-    def add(self, sample: Sample, mask: Mask, reference: NDArray[np.integer] | None) -> None:
+    def add(self, sample: Sample, mask: Mask, reference: NDArray[np.integer] | None, logits: Floats) -> None:
         own = Confusion(len(self.classes))
         try:
             if sample.target is not None:
@@ -113,6 +117,33 @@ class _Tally:
             images=self.images,
             num_images=len(self.images),
             agreement=100 * self.same / self.looked_at if self.looked_at else None,
+        )
+
+
+class _ClassTally:
+    """The same for a classifier."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes, self.labels = classes, Labels(len(classes))
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        return self.labels.images
+
+    def add(self, sample: Sample, label: Mask, reference: NDArray[np.integer] | None, logits: Floats) -> None:
+        try:
+            self.labels.add(sample.name, logits, label, sample.target, reference)
+        except ValueError as error:
+            raise UserError(f"{sample.name}: {error}") from error
+
+    def quality(self) -> Quality:
+        labels = self.labels
+        return Quality(
+            matrix=labels.matrix,
+            scores=class_scores(labels, self.classes),
+            images=labels.images,
+            num_images=len(labels.images),
+            agreement=100 * labels.same / labels.looked_at if labels.looked_at else None,
         )
 
 

@@ -37,7 +37,7 @@ def class_order(scores: Scores, frequency: list[float]) -> list[int]:
     return [int(index) for index in known[np.argsort(-weight, kind="stable")]]
 
 
-def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[float]) -> Figure:
+def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[float], score: str = "IoU") -> Figure:
     """Horizontal bars in groups, one group a class; an unknown score has no bar."""
     order = class_order(scores, frequency)
     thick = 11 if width >= 600 else 9
@@ -54,7 +54,7 @@ def paint_classes(width: int, names: list[str], scores: Scores, frequency: list[
     counted = len(frequency) == len(names)
     labels = [shorten(names[i]) + (f" \N{MIDDLE DOT} {frequency[i]:.1f}%" if counted else "") for i in order]
     axes.set_yticks(range(len(order)), labels, color=INK)
-    axes.set(xlim=(0, 102), ylim=(len(order) - 0.4, -0.6), xlabel="IoU, points")
+    axes.set(xlim=(0, 102), ylim=(len(order) - 0.4, -0.6), xlabel=f"{score}, points")
     columns = len(scores) if width >= 600 else 2
     figure.legend(loc="outside upper left", ncols=columns, handlelength=1, handleheight=0.8)
     axes.spines["left"].set_visible(False)

@@ -50,7 +50,7 @@ def _no_truth(rows: list[Row], score: str) -> str:
         return ""
     if top(rows, "agreement") is None:
         return "Nothing was evaluated: check the predictions before shipping."
-    stands = "There were no truth masks: agreement with the FP32 student stands in for mIoU"
+    stands = "There was no truth: agreement with the FP32 student stands in for a score"
     return f"{stands}. It says how much a file changes, not how much is right."
 
 

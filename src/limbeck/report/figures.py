@@ -40,20 +40,22 @@ def speed(folder: Folder, judged: Verdict) -> Markup:
 
 
 def classes(folder: Folder, ids: dict[str, str]) -> Markup:
-    """IoU of each class for the rows in ``ids`` (role to id); empty without such scores."""
+    """IoU, or accuracy, of each class for the rows in ``ids`` (role to id); empty without such scores."""
     scores = {role: _per_class(folder, name) for role, name in ids.items()}
     known = {role: values for role, values in scores.items() if not np.isnan(values).all()}
     if not known:
         return raw("")
-    paint = partial(bars.paint_classes, names=folder.classes, scores=known, frequency=folder.frequency)
-    words = f"IoU of each class for {', '.join(ROLES[role] for role in known)}"
+    score = "IoU" if folder.dense else "accuracy"
+    paint = partial(bars.paint_classes, names=folder.classes, scores=known, frequency=folder.frequency, score=score)
+    words = f"{score} of each class for {', '.join(ROLES[role] for role in known)}"
     hint = " ".join(part for part in (_order(folder), _changed(folder, known)) if part)
     return section("classes", "Class by class", hint, _picture(folder, "classes", words, paint, WIDE, NARROW))
 
 
 def _per_class(folder: Folder, name: str) -> NDArray[np.float64]:
-    """IoU of the row by class, NaN where unknown."""
-    values = (folder.evaluated.get(name, {}).get("per_class") or {}).get("iou") or []
+    """IoU, or accuracy, of the row by class, NaN where unknown."""
+    scores = folder.evaluated.get(name, {}).get("per_class") or {}
+    values = scores.get("iou" if folder.dense else "accuracy") or []
     known = values if len(values) == len(folder.classes) else [None] * max(len(folder.classes), 1)
     return np.array([np.nan if value is None else float(value) for value in known])
 
@@ -62,7 +64,7 @@ def _order(folder: Folder) -> str:
     shown = "" if len(folder.classes) <= bars.MOST_CLASSES else f"The {bars.MOST_CLASSES} classes that differ most. "
     if len(folder.frequency) != len(folder.classes):
         return shown
-    return f"{shown}The most frequent class comes first; the share of labelled pixels stands beside its name."
+    return f"{shown}The most frequent class comes first; the share of labelled {folder.counted} stands beside its name."
 
 
 def _changed(folder: Folder, known: dict[str, NDArray[np.float64]]) -> str:

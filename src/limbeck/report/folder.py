@@ -19,7 +19,8 @@ class Folder:
 
     ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``unread`` the number of lines
     that are no JSON; ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of
-    pixels of each class in points, or empty; ``evaluation`` is the folder of the evaluation.
+    pixels (images, where each has one class: not ``dense``) of each class in points, or empty; ``evaluation`` is the
+    folder of the evaluation.
     """
 
     path: Path
@@ -37,6 +38,12 @@ class Folder:
     samples: list[Json]
     evaluation: Path
     parity: list[Json]
+    dense: bool = True
+
+    @property
+    def counted(self) -> str:
+        """What scores and agreement count."""
+        return "pixels" if self.dense else "images"
 
 
 def read(path: Path) -> Folder:
@@ -69,6 +76,7 @@ def read(path: Path) -> Folder:
         samples=_mappings(scores.get("samples")),
         evaluation=evaluation,
         parity=_mappings(_result(path / "export" / "record.json").get("parity")),
+        dense=bool(scores.get("dense", True)),
     )
 
 

@@ -64,12 +64,13 @@ def _measures(score: str) -> list[_Measure]:
     def difference(own: float, other: float) -> str:
         return "" if score == "agreement" else f"{'+' if own >= other else ''}{text(own - other)}"
 
+    answer = "class" if score == "accuracy" else "mask"
     names = {"miou": "mIoU", "accuracy": "Accuracy", "agreement": "Agreement with FP32"}
     return [
         _Measure(names[score], "points", own_score, points, difference),
         _Measure("Latency", "ms", latency, short, speed),
         _Measure("File", "MB", lambda row: number(row, "file_mb"), short, size),
-        _Measure("Image to mask", "ms", lambda row: number(row, "end_to_end_ms"), short, speed),
+        _Measure(f"Image to {answer}", "ms", lambda row: number(row, "end_to_end_ms"), short, speed),
     ]
 
 

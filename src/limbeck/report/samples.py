@@ -6,7 +6,7 @@ from limbeck.report.overlays import Panel, Sample, colours, samples
 from limbeck.report.rows import Row, identity, model_name, parse, precision_name, runtime_name
 from limbeck.report.sections import section
 
-__all__ = ["pictures"]
+__all__ = ["TITLES", "networks", "pictures"]
 
 MOST_LEGEND = 60
 TITLES = {
@@ -31,12 +31,12 @@ def pictures(folder: Folder, ids: dict[str, str]) -> Markup:
     views = (f".photo-{at}{{background-image:url({sample.photo})}}" for at, sample in enumerate(shown))
     style = tag("style", raw("".join(views)))
     cards = [_card(sample, at) for at, sample in enumerate(shown)]
-    hint = f"Each mask with its score on that image. {_networks(folder.rows, ids)}"
+    hint = f"Each mask with its score on that image. {networks(folder.rows, ids)}"
     legend = tag("div", _legend(folder, shown), SLIDER, class_="bar")
     return section("samples", "What the networks see", hint, style, legend, *cards)
 
 
-def _networks(rows: list[Row], ids: dict[str, str]) -> str:
+def networks(rows: list[Row], ids: dict[str, str]) -> str:
     """Which rows the masks come from."""
     known = {identity(row): row for row in rows}
     found = [known.get(name, parse(name)) for name in ids.values()]

@@ -35,7 +35,7 @@ def all_rows(folder: Folder, pick: Row | None) -> Markup:
     if more := known(SCORES, folder.rows):
         scored = [row for row in folder.rows if not row.get("error")]
         tables.append(tag("details", tag("summary", "More scores"), _table(scored, more, pick)))
-    return section("rows", "Every measured row", _conditions(folder.rows), *tables)
+    return section("rows", "Every measured row", _conditions(folder.rows, folder.counted), *tables)
 
 
 def _table(rows: list[Row], shown: list[Column], pick: Row | None) -> Markup:
@@ -66,11 +66,11 @@ def _cells(row: Row, shown: list[Column], best: list[float | None]) -> list[Mark
     return [tag("td", tag("mark", said) if marked else said, class_="num") for said, marked in pairs]
 
 
-def _conditions(rows: list[Row]) -> str:
+def _conditions(rows: list[Row], counted: str) -> str:
     """How to read the table, and what all rows have in common."""
     said = "Scores are points, 0 to 100. Latency is the median of single runs. The best of each column is marked."
     if any(number(row, "agreement") is not None for row in rows):
-        said += " Agreement counts the pixels that get the same class as from the FP32 student in PyTorch."
+        said += f" Agreement counts the {counted} that get the same class as from the FP32 student in PyTorch."
     facts = (
         _shared(rows, "device", "{}"),
         _shared(rows, "threads", "{} threads"),
@@ -94,7 +94,7 @@ def parity(folder: Folder) -> Markup:
     """How far each exported file is from the network it was exported from."""
     if not folder.parity:
         return raw("")
-    titles = ("File", "In", "Same class, % of pixels", "Largest difference of logits, relative", "Images")
+    titles = ("File", "In", f"Same class, % of {folder.counted}", "Largest difference of logits, relative", "Images")
     head = [tag("th", title, scope="col", class_="num" if at > 1 else None) for at, title in enumerate(titles)]
     body = [tag("tr", *_parity(row)) for row in folder.parity]
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))

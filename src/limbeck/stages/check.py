@@ -59,9 +59,11 @@ def check(recipe: Recipe) -> list[str]:
     build("tasks", recipe.task.spec, recipe.place / "task", recipe.root)
     data = _data(context)
     student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
+    _answers(context, student, recipe.place / "student")
     lines = [data.line, f"student  {recipe.student.kind}, {params_m(student):.2f} M parameters"]
     if recipe.teacher is not None:
         teacher = _bare(context, recipe.teacher, recipe.place / "teacher", data.num_classes)
+        _answers(context, teacher, recipe.place / "teacher")
         lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
         lines += _matches(context, student, teacher)
         _losses(recipe, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
@@ -125,6 +127,12 @@ def _exports(context: Context) -> None:
 def _bare(context: Context, section: Model, where: Place, num_classes: int) -> Any:
     """The network of a section with random weights; a missing weight file is no error here."""
     return context.network(section.model_copy(update={"weights": None}), where, num_classes)
+
+
+def _answers(context: Context, model: Any, where: Place) -> None:
+    from limbeck.stages.dry_run import refuse_other_answers
+
+    refuse_other_answers(context, model, where)
 
 
 def _matches(context: Context, student: Any, teacher: Any) -> list[str]:

@@ -20,6 +20,7 @@ from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
 from limbeck.record import UserError, digest
 from limbeck.stages.licences import terms
+from limbeck.tasks import Task
 
 __all__ = ["ROLES", "Context", "data_root", "runs_root"]
 
@@ -73,6 +74,12 @@ class Context:
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
             self._datasets[split] = Remembered(found, tuple(found.classes) or self._classes_of_weights())
         return self._datasets[split]
+
+    @property
+    def task(self) -> Task:
+        """What a target is and which scores count."""
+        found: Task = build("tasks", self.recipe.task.spec, self.recipe.place / "task", self.recipe.root)
+        return found
 
     @property
     def num_classes(self) -> int:
@@ -172,10 +179,10 @@ class Context:
 
     def metadata(self, role: str, section: Model, model: Any, **more: Any) -> Metadata:
         """What a file of this network says about itself."""
-        dataset = self.dataset(self.recipe.evaluate.split)
+        dataset, task = self.dataset(self.recipe.evaluate.split), self.task
         return Metadata(
-            task=self.recipe.task.kind, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
-            palette=tuple(dataset.palette) or self._palette(dataset.classes),
+            task=task.name, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
+            palette=tuple(dataset.palette) or (self._palette(dataset.classes) if task.dense else ()),
             recipe=digest(self.recipe.resolved()), licences=self.licences(role), **more,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from limbeck.datasets import Dataset
 from limbeck.metrics.agreement import agreement
 from limbeck.metrics.evaluate import Quality, evaluate
 from limbeck.record import UserError, whole
+from limbeck.stages.class_samples import class_samples
 from limbeck.stages.context import Context
 from limbeck.stages.plan import folder_of
 from limbeck.stages.rows import Row, rows
@@ -31,7 +32,8 @@ def run(context: Context) -> dict[str, Any]:
     """Evaluate all rows on the recipe's split.
 
     Returns:
-        Classes, palette, how images are resized, the rows with their scores, and the sample images.
+        Classes, palette, whether every pixel has a class, how images are resized, the rows with their scores, and the
+        sample images.
     """
     recipe = context.recipe
     dataset = context.dataset(recipe.evaluate.split)
@@ -42,7 +44,8 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "split": recipe.evaluate.split,
         "classes": list(classes),
-        "palette": [list(colour) for colour in dataset.palette or palette(len(classes))],
+        "palette": [list(colour) for colour in dataset.palette or palette(len(classes) if context.task.dense else 0)],
+        "dense": context.task.dense,
         "resize": recipe.data.resize.model_dump() | {"size": list(recipe.data.size)},
         "images": len(dataset),
         "rows": found,
@@ -108,7 +111,10 @@ def _scores(row: Row, quality: Quality, kept: _Kept) -> dict[str, Any]:
     scores = dict(quality.scores or {})
     own = kept.agreement.get(row.id)
     images = [image | ({"agreement": own[index]} if own else {}) for index, image in enumerate(quality.images)]
-    names = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "per_class", "frequency")
+    names = (
+        "miou", "pixel_accuracy", "accuracy", "top5_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "per_class",
+        "frequency",
+    )  # fmt: skip
     found = {name: scores.get(name) for name in names}
     agreed = 100.0 if row.id == REFERENCE else quality.agreement
     return found | {"agreement": agreed, "matrix": quality.matrix.tolist(), "images": images}
@@ -116,8 +122,10 @@ def _scores(row: Row, quality: Quality, kept: _Kept) -> dict[str, Any]:
 
 def _samples(context: Context, dataset: Dataset, kept: _Kept, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Image, truth and masks of the best, worst, most changed and typical images."""
-    chosen = _chosen(found, context.recipe.evaluate.samples)
     folder = context.folder / folder_of(context, "evaluate") / "samples"
+    if not context.task.dense:
+        return class_samples(dataset, kept, found, REFERENCE, context.recipe.evaluate.samples, folder)
+    chosen = _chosen(found, context.recipe.evaluate.samples)
     return [_sample(dataset, kept, index, why, folder) for index, why in chosen]
 
 

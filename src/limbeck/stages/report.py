@@ -14,9 +14,9 @@ __all__ = ["run", "summary"]
 
 COLUMNS = (
     "model", "precision", "quantization", "format", "runtime", "target", "inference_precision", "simulated", "device",
-    "threads", "input", "source", "split", "seed", "params_m", "macs_g", "file", "file_mb", "miou", "pixel_accuracy",
-    "mean_accuracy", "mean_dice", "fw_iou", "agreement", "latency_ms", "end_to_end_ms", "throughput_ips", "peak_rss_mb",
-    "peak_gpu_mb", "int8_coverage", "error",
+    "threads", "input", "source", "split", "seed", "params_m", "macs_g", "file", "file_mb", "miou", "accuracy",
+    "top5_accuracy", "pixel_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "agreement", "latency_ms",
+    "end_to_end_ms", "throughput_ips", "peak_rss_mb", "peak_gpu_mb", "int8_coverage", "error",
 )  # fmt: skip
 
 

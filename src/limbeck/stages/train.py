@@ -26,6 +26,7 @@ from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
+from limbeck.stages.dry_run import refuse_other_answers
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.train.objective import Teacher
 from limbeck.train.session import Plan, train
@@ -56,6 +57,7 @@ def run(context: Context, role: str) -> dict[str, Any]:
         model = load_role(context, "student")  # without auxiliary heads, as QAT starts from it
     else:
         context.weigh(model, section)
+        refuse_other_answers(context, model, where)
     found: dict[str, Any] = {}
     if settings is not None:
         found = _train(context, role, model, settings)
@@ -82,8 +84,9 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     accelerator = accelerator_for(context, settings.precision)
     distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
     if not distilled and context.dataset("training")[0].target is None:
+        labels = "masks" if context.task.dense else "classes"
         raise UserError(
-            f"{context.recipe.place / 'data'}: the training images have no masks, "
+            f"{context.recipe.place / 'data'}: the training images have no {labels}, "
             f"and {role} has no teacher to learn from."
         )
     teacher = teacher_of(context, accelerator) if distilled else None
@@ -142,12 +145,9 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
         where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
         raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
     folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
-    task = build("tasks", context.recipe.task.spec, context.recipe.place / "task", context.recipe.root)
+    seed, metric = context.recipe.seed, context.task.metric
     section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
-    return Plan(
-        role, folder, context.log, settings, task.metric, context.recipe.seed, batch, data.workers, length, section,
-        sources,
-    )  # fmt: skip
+    return Plan(role, folder, context.log, settings, metric, seed, batch, data.workers, length, section, sources)
 
 
 def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:
@@ -192,7 +192,7 @@ def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predic
         found: Tensor = model(image)
         return found.float().contiguous().cpu().numpy()
 
-    return Predictor(logits, context.preprocess(normalisation or model))
+    return Predictor(logits, context.preprocess(normalisation or model), dense=context.task.dense)
 
 
 def validator(context: Context, model: Any, normalisation: Any = None) -> Callable[[], dict[str, Any]] | None:
@@ -204,7 +204,7 @@ def validator(context: Context, model: Any, normalisation: Any = None) -> Callab
     def validate() -> dict[str, Any]:
         quality = evaluate(in_memory(context, model, normalisation), dataset, batch=context.recipe.evaluate.batch)
         scores: dict[str, Any] = quality.scores or {}
-        return {name: scores.get(name) for name in ("miou", "pixel_accuracy", "mean_accuracy")}
+        return {name: scores.get(name) for name in context.task.scores}
 
     return validate
 
@@ -212,9 +212,10 @@ def validator(context: Context, model: Any, normalisation: Any = None) -> Callab
 def _good_enough(context: Context, model: nn.Module, wanted: float) -> None:
     """The teacher must reach the score that the recipe asks of it."""
     validate = validator(context, model.eval())
-    found = validate()["miou"] if validate else None
+    metric = context.task.metric
+    found = validate()[metric] if validate else None
     if found is None or found < wanted:
-        shown = "no score, for lack of masks" if found is None else f"{found:.2f} mIoU"
+        shown = "no score, for lack of labels" if found is None else f"{found:.2f} points of {metric}"
         raise UserError(
             f"{context.recipe.place / 'teacher' / 'min_metric'}: the teacher reaches {shown}, asked for {wanted:g}."
         )

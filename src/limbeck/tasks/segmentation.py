@@ -8,3 +8,5 @@ class Segmentation:
 
     name = "segmentation"
     metric = "miou"
+    scores = ("miou", "pixel_accuracy", "mean_accuracy")
+    dense = True

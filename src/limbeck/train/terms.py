@@ -50,35 +50,59 @@ class Term(nn.Module):
     def __init__(self, name: str, loss: nn.Module, match: Match, weight: float, ramp: Ramp) -> None:
         super().__init__()
         self.name, self.loss, self.match, self.weight, self.ramp = name, loss, match, weight, ramp
-        channels = match.student_shape[1], match.teacher_shape[1]
-        self.projector: nn.Module = nn.Identity() if channels[0] == channels[1] else nn.Conv2d(*channels, 1, bias=False)
+        self.projector = _projector(match.student_shape, match.teacher_shape)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
         """Weighted scalar loss after this share of the training."""
         student = self.projector(student)
+        if student.ndim == 2:
+            return self._weighted(student.float(), teacher.float(), target, share)
         size = min(student.shape[-2:], teacher.shape[-2:], key=lambda s: s[0] * s[1])
         student, teacher = _resized(student.float(), size), _resized(teacher.float(), size)
-        loss: Tensor = self.loss(student, teacher, None if target is None else _nearest(target, size))
+        if target is not None:
+            target = _nearest(target, size) if target.ndim > 1 else None  # an image's class has no place on a map
+        return self._weighted(student, teacher, target, share)
+
+    def _weighted(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
+        loss: Tensor = self.loss(student, teacher, target)
         return self.weight * factor(self.ramp, share) * loss
 
 
 def make_term(
     name: str, loss: nn.Module, at: str, shapes: tuple[torch.Size, torch.Size], weight: float, ramp: Ramp, where: Place
 ) -> Term:
-    """Bind a loss to two tensors of these shapes; channels that differ get a trained 1x1 projector.
+    """Bind a loss to two tensors of these shapes; channels that differ get a trained linear projector.
 
     Raises:
-        UserError: If a place gives no map of [n, c, h, w], or the logits have different class counts.
+        UserError: If a place gives neither a map [n, c, h, w] nor a vector [n, c], only one of them does, or the logits
+            have different class counts.
     """
     student, teacher = split_path(at)
     for owner, path, shape in (("student", student, shapes[0]), ("teacher", teacher, shapes[1])):
-        if len(shape) != 4:
-            raise UserError(f"{where}: {owner}.{path} gives shape {tuple(shape)}; a term compares maps [n, c, h, w].")
+        if len(shape) not in (2, 4):
+            raise UserError(
+                f"{where}: {owner}.{path} gives shape {tuple(shape)}; a term compares maps [n, c, h, w] or vectors "
+                "[n, c]."
+            )
+    if len(shapes[0]) != len(shapes[1]):
+        raise UserError(
+            f"{where}: student.{student} gives shape {tuple(shapes[0])}, teacher.{teacher} {tuple(shapes[1])}; a term "
+            "compares two maps or two vectors."
+        )
     channels = shapes[0][1], shapes[1][1]
     if LOGITS in (student, teacher) and channels[0] != channels[1]:
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
     params = 0 if channels[0] == channels[1] else channels[0] * channels[1]
     return Term(name, loss, Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params), weight, ramp)
+
+
+def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+    """From the student's channels to the teacher's, one position at a time."""
+    if student[1] == teacher[1]:
+        return nn.Identity()
+    if len(student) == 2:
+        return nn.Linear(student[1], teacher[1], bias=False)
+    return nn.Conv2d(student[1], teacher[1], 1, bias=False)
 
 
 def _resized(tensor: Tensor, size: torch.Size) -> Tensor:
