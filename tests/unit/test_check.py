@@ -101,6 +101,8 @@ def test_losses_of_auxiliary_heads_are_built(checked, mine, tmp_path, head, mess
 def test_losses_have_their_place(checked, mine):
     with pytest.raises(UserError, match=r"r.yaml:4: train.task: kd compares a student with a teacher"):
         checked("", "train.task.kind=kd")
+    with pytest.raises(UserError, match=r"r.yaml:4: train.task.1.alhpa: cross_entropy has no argument 'alhpa'"):
+        checked("", "train.task=[{kind: cross_entropy}, {kind: cross_entropy, alhpa: 1}]")
     teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\ndistil: [{kind: cross_entropy}]\n"
     with pytest.raises(UserError, match=r"distil.0: cross_entropy looks at labels alone"):
         checked(teacher)

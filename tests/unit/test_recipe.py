@@ -69,8 +69,8 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
     found = recipe(FULL)
     assert found.data.spec == {"kind": "scenes", "training": 12}
     assert found.teacher.spec == {"kind": "compact_unet", "width": 16}
-    assert found.train.task.spec == {"kind": "cross_entropy", "class_weights": "log_frequency"}
-    assert found.train.task.weight == 0.5
+    assert found.train.task[0].spec == {"kind": "cross_entropy", "class_weights": "log_frequency"}
+    assert found.train.task[0].weight == 0.5
     assert found.distil[0].spec == {"kind": "kd", "temperature": 2}
     assert found.quantize[0].spec == {"kind": "pt2e", "target": "openvino"}
 
@@ -154,6 +154,38 @@ def test_epochs_and_steps_replace_each_other():
     assert below == {"optimizer": {"lr": 1, "name": "sgd"}, "epochs": 3}
 
 
+SEVERAL = BASE.replace("3}", "3, task: [{kind: cross_entropy}, {kind: dice, weight: 0.5}]}")
+
+
+def test_several_losses_on_the_labels(recipe):
+    found = recipe(SEVERAL, "train.task.1.weight=0.25")
+    assert [(loss.kind, loss.weight) for loss in found.train.task] == [("cross_entropy", 1.0), ("dice", 0.25)]
+    assert [loss["kind"] for loss in found.resolved()["train"]["task"]] == ["cross_entropy", "dice"]
+    assert recipe(SEVERAL, "train.task={kind: dice}").train.task[0].spec == {"kind": "dice"}
+
+
+def test_a_single_loss_stays_a_mapping(recipe):
+    found = recipe(BASE.replace("3}", "3, task: {kind: dice}}"), "train.task.weight=0.5")
+    assert [(loss.kind, loss.weight) for loss in found.train.task] == [("dice", 0.5)]
+    assert found.resolved()["train"]["task"] == {"kind": "dice", "weight": 0.5}
+    assert recipe(BASE).resolved()["train"]["task"] == {"kind": "cross_entropy", "weight": 1.0}
+
+
+def test_wrong_losses_are_named(message):
+    for task, said in (
+        ("{\n weight: -1}", "r.yaml:5: train.task.weight: Input should be greater than or equal to 0"),
+        ("[{kind: dice},\n {weight: -1}]", "r.yaml:5: train.task.1.weight: Input should be greater"),
+        ("[]", "r.yaml:4: train.task: Value should have at least 1 item"),
+    ):
+        assert said in message(BASE.replace("3}", f"3, task: {task}}}"))
+
+
+def test_another_kind_replaces_the_loss(recipe):
+    assert merged({"task": {"kind": "a", "x": 1}}, {"task": {"kind": "b"}}) == {"task": {"kind": "b"}}
+    assert merged({"task": {"kind": "a", "x": 1}}, {"task": {"x": 2}}) == {"task": {"kind": "a", "x": 2}}
+    assert merged({"task": {"kind": "a"}}, {"task": [{"kind": "b"}]}) == {"task": [{"kind": "b"}]}
+
+
 def test_teacher_and_qat_inherit_train(recipe):
     found = recipe(FULL)
     teacher, qat = found.teacher.train, found.quantize[0].qat
@@ -161,7 +193,7 @@ def test_teacher_and_qat_inherit_train(recipe):
     assert (teacher.optimizer.name, teacher.optimizer.lr, teacher.optimizer.momentum) == ("sgd", 0.01, 0.8)
     assert (qat.epochs, qat.steps, qat.batch) == (1, None, 6)
     assert (qat.optimizer.name, qat.optimizer.lr, qat.schedule.warmup) == ("sgd", 0.001, 0.2)
-    assert qat.task.spec == found.train.task.spec
+    assert qat.task == found.train.task
     assert qat.freeze_observers == 0.5
     assert found.quantize[1].qat is None
 
@@ -259,7 +291,7 @@ def test_code_is_found_beside_the_recipe_wherever_it_is_named(recipe, tmp_path):
     found = recipe(CODE)
     loss = f"{tmp_path}/mine.py:Loss"
     assert (found.task.kind, found.export[0].kind) == (f"{tmp_path}/mine.py:Task", f"{tmp_path}/mine.py:Export")
-    assert (found.train.task.kind, found.teacher.train.task.kind, found.quantize[0].qat.task.kind) == (loss,) * 3
+    assert {section.task[0].kind for section in (found.train, found.teacher.train, found.quantize[0].qat)} == {loss}
     assert found.quantize[0].calibration.images == f"{tmp_path}/photos"
     assert recipe(CODE.replace("photos", "elsewhere")).quantize[0].calibration.images == "elsewhere"
 

@@ -107,13 +107,21 @@ def _with_train(spec: Any, train: Any) -> Any:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge mappings key by key; ``epochs`` above replaces ``steps`` below and the other way round."""
+    """Merge mappings key by key; ``epochs`` above replaces ``steps`` below and the other way round.
+
+    A list, and a mapping of another ``kind``, replaces what is below.
+    """
     below = dict(below)
     if "epochs" in above or "steps" in above:
         below.pop("epochs", None)
         below.pop("steps", None)
-    both = {k: merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    both = {k: merged(below[k], v) for k, v in above.items() if _of_one_kind(below.get(k), v)}
     return below | above | both
+
+
+def _of_one_kind(below: Any, above: Any) -> bool:
+    mappings = isinstance(below, dict) and isinstance(above, dict)
+    return mappings and above.get("kind", below.get("kind")) == below.get("kind")
 
 
 def _absolute(section: Any, root: Path) -> Any:

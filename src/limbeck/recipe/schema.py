@@ -7,7 +7,19 @@ others are arguments of the component and are checked against its signature by :
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from limbeck.place import Place
 
@@ -165,6 +177,10 @@ class TaskLoss(Component):
     weight: Annotated[float, Field(ge=0)] = 1.0
 
 
+def _one_or_several(value: Any, several: ValidatorFunctionWrapHandler) -> Any:
+    return [TaskLoss.model_validate(value)] if isinstance(value, dict) else several(value)
+
+
 class Checkpoint(Section):
     """How often training is saved, and what is kept."""
 
@@ -192,7 +208,8 @@ class Train(Section):
     """Batches whose gradients are averaged into one step."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of the moving average of the weights; validation and the result use the average."""
-    task: TaskLoss = TaskLoss()
+    task: Annotated[list[TaskLoss], WrapValidator(_one_or_several), Field(min_length=1)] = [TaskLoss()]
+    """Losses against the labels, added up; a single one may stand without a list."""
     validate_every: Positive = 1.0
     """Epochs between two validations."""
     early_stop: Count | None = None
@@ -202,6 +219,11 @@ class Train(Section):
     sync_batch_norm: bool = False
     """Batch statistics over all GPUs."""
     checkpoint: Checkpoint = Checkpoint()
+
+    @field_serializer("task", mode="wrap")
+    def _as_written(self, value: Any, several: SerializerFunctionWrapHandler) -> Any:
+        found = several(value)
+        return found[0] if len(found) == 1 else found
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -31,7 +31,8 @@ def make_objective(
 ) -> Objective:  # fmt: skip
     """What is trained: the student, its losses on the labels, and the terms."""
     where = context.recipe.place / "train" / "task"
-    weighted = any("class_weights" in spec for spec in (settings.task.spec, *_own_losses(model).values()))
+    specs = [*(loss.spec for loss in settings.task), *_own_losses(model).values()]
+    weighted = any(spec.get("class_weights") for spec in specs)
     pixels = class_pixels(context.dataset("training")).tolist() if weighted else None
     task = task_terms(context.recipe, model, settings, where, pixels)
     if settings.sync_batch_norm and context.device != "cpu":
@@ -47,13 +48,24 @@ def task_terms(
     recipe: Recipe, model: nn.Module, settings: Train, where: Place, pixels: Sequence[int] | None
 ) -> list[TaskTerm]:
     """The losses against the labels: the recipe's on the logits, and those of the model's auxiliary heads."""
-    task = [TaskTerm("task", _task_loss(recipe, settings.task.spec, where, pixels), settings.task.weight)]
+    places = [where / index for index in range(len(settings.task))] if len(settings.task) > 1 else [where]
+    names = _names([loss.kind for loss in settings.task]) if len(settings.task) > 1 else ["task"]
+    task = [
+        TaskTerm(name, _task_loss(recipe, row.spec, place, pixels), row.weight)
+        for name, row, place in zip(names, settings.task, places, strict=True)
+    ]
     heads: dict[str, float | TaskTerm] = dict(aux_heads(model))  # type: ignore[arg-type]
     for path, spec in _own_losses(model).items():
         own = {key: value for key, value in spec.items() if key != "weight"}
         loss = _task_loss(recipe, own, f"{type(model).__name__}.aux[{path!r}]", pixels)
         heads[path] = TaskTerm(path, loss, spec.get("weight", 1.0))
     return [*task, *of_heads(heads, task)]
+
+
+def _names(kinds: Sequence[str]) -> list[str]:
+    """Names in the log: the kinds, the user's own without their file, numbered where one is there twice."""
+    short = [kind.rpartition(":")[2] for kind in kinds]
+    return [name if short.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(short)]
 
 
 def _own_losses(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -94,6 +106,7 @@ def make_terms(
         "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
         "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
     }
+    names = _names([row.kind for row in recipe.distil])
     terms = []
     for index, row in rows:
         where, (mine, theirs) = recipe.place / "distil" / index, split_path(row.at)
@@ -101,8 +114,7 @@ def make_terms(
         if _wanted(loss) == 2:
             raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
         pair = (shapes["student"][mine], shapes["teacher"][theirs])
-        name = row.kind if sum(other.kind == row.kind for _, other in rows) == 1 else f"{row.kind}.{index}"
-        terms.append(make_term(name, loss, row.at, pair, row.weight, row.schedule, where))
+        terms.append(make_term(names[index], loss, row.at, pair, row.weight, row.schedule, where))
     return terms
 
 
