@@ -164,7 +164,8 @@ def _annotation(parameter: inspect.Parameter) -> Any:
 
 
 def _place(where: Place | str, loc: tuple[int | str, ...]) -> str:
-    for part in (str(loc[0]).removeprefix("p_"), *loc[1:]):
+    inner = [part for part in loc[1:] if "[" not in str(part)]  # "list[float]" is a choice of the type, not a key
+    for part in (str(loc[0]).removeprefix("p_"), *inner):
         where = _inside(where, part)
     return str(where)
 

@@ -29,7 +29,7 @@ def distils(kind):
 
 DISTILLATION = [kind for kind in names("losses") if distils(kind)]
 TASK = [kind for kind in names("losses") if not distils(kind)]
-BLIND = ("cwd",)
+BLIND = ("attention", "cgd", "cosine", "cwd")
 """Losses that do not look at labels by their own formula, so that void is nothing to them."""
 
 
@@ -56,8 +56,8 @@ def kind(request):
 
 
 def test_both_sorts_are_here():
-    assert {"kd", "cwd"} <= set(DISTILLATION)
-    assert "cross_entropy" in TASK
+    assert {"attention", "cgd", "cosine", "cwd", "ifvd", "kd"} <= set(DISTILLATION)
+    assert {"boundary", "cross_entropy", "dice", "edge", "focal", "lovasz", "ohem"} <= set(TASK)
 
 
 def test_a_loss_is_a_positive_float32_scalar(kind):
@@ -181,7 +181,70 @@ def test_a_constant_on_a_pixel_is_nothing_to_kd():
     )
 
 
-@pytest.mark.parametrize("kind", ["kd", "cwd"])
+ANY_CHANNELS = [kind for kind in DISTILLATION if getattr(make(kind), "any_channels", False)]
+
+
+def test_some_compare_any_number_of_channels():
+    assert ANY_CHANNELS == ["attention", "ifvd"]
+
+
+@pytest.mark.parametrize("kind", ANY_CHANNELS)
+def test_channels_in_any_order_and_number_are_the_same_to_them(kind):
+    student, teacher, target = maps()
+    wide = torch.cat([teacher, teacher], 1)[:, torch.randperm(2 * CLASSES)]
+    torch.testing.assert_close(called(kind, student, wide, target), called(kind, student, teacher, target))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DISTILLATION if getattr(make(kind), "reads_labels", False)])
+def test_labels_are_read_where_it_is_said(kind):
+    student, teacher, target = maps()
+    assert called(kind, student, teacher, None) == 0
+    assert called(kind, student, teacher, (target + 1).where(target != 255, 255) % CLASSES) > 0
+
+
+@pytest.mark.parametrize("kind", ["cosine", "kd", "cross_entropy", "focal"])
+def test_whole_images_have_logits_too(kind):
+    student, teacher = (tensor[:, :, 0, 0] for tensor in maps(shape=(6, CLASSES, 1, 1))[:2])
+    target = torch.tensor([0, 4, -1, 1, 1, 2])
+    student.requires_grad_()
+    loss = called(kind, student, teacher, target)
+    loss.backward()
+    as_maps = called(kind, student.detach()[..., None, None], teacher[..., None, None], (target % 256)[:, None, None])
+    torch.testing.assert_close(loss, as_maps)
+    assert (kind in BLIND) == bool(student.grad[2].any())
+
+
+@pytest.mark.parametrize("kind", ["boundary", "dice", "lovasz", "ohem"])
+def test_losses_of_areas_refuse_whole_images(kind):
+    with pytest.raises(UserError, match=f"{kind} is a loss of maps"):
+        make(kind)(torch.randn(2, CLASSES), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "ohem", "threshold": 0}, r"threshold must be in \(0, 1\]"),
+        ({"kind": "ohem", "min_kept": -1}, "min_kept must be >= 0"),
+        ({"kind": "focal", "gamma": -0.5}, "gamma must be >= 0"),
+        ({"kind": "boundary", "width": 4}, "width must be odd"),
+        ({"kind": "boundary", "tolerance": 0}, "tolerance must be odd"),
+        ({"kind": "cgd", "group_size": 0}, "group_size must be >= 1"),
+        ({"kind": "cgd", "shuffle_every": -1}, "shuffle_every must be >= 0"),
+        ({"kind": "attention", "power": 0.5}, "power must be >= 1"),
+        ({"kind": "cross_entropy", "class_weights": [1.0, 2.0]}, "class_weights has 2 numbers, but there are 5"),
+        ({"kind": "focal", "class_weights": [0, 0, 0, 0, 0]}, "must not be negative, nor all 0"),
+        (
+            {"kind": "cross_entropy", "class_weights": "inverse"},
+            "test.class_weights: .*'inverse_frequency', .*got 'inverse'",
+        ),
+    ],
+)
+def test_impossible_settings_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        build("losses", spec, "test", class_pixels=PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["kd", "cwd", "cgd"])
 @pytest.mark.parametrize("temperature", [0, -1])
 def test_impossible_temperatures_are_refused(kind, temperature):
     with pytest.raises(UserError, match="temperature must be > 0"):

@@ -9,10 +9,20 @@ import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 from torchmetrics.functional import kl_divergence as torchmetrics_kl
 
-from limbeck.losses.cross_entropy import CrossEntropy, class_weights, cross_entropy
+from limbeck.losses._labels import class_weights
+from limbeck.losses.attention import Attention
+from limbeck.losses.boundary import Boundary
+from limbeck.losses.cgd import ChannelGroups, channel_groups
+from limbeck.losses.cosine import Cosine
+from limbeck.losses.cross_entropy import CrossEntropy, cross_entropy
 from limbeck.losses.cwd import ChannelWise, channel_wise
-from limbeck.losses.edge import Edge, edges
+from limbeck.losses.dice import Dice
+from limbeck.losses.edge import Edge
+from limbeck.losses.focal import Focal
+from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation, pixelwise_kl
+from limbeck.losses.lovasz import Lovasz
+from limbeck.losses.ohem import HardExamples
 
 # Two images of 2x3 pixels and 4 classes: student sin(k + 1), teacher 2 cos((k + 1) / 2), k counting through
 # [n, c, h, w]; label (6 n + 3 h + w) % 4, one pixel void. Values computed in float64 with the standard library alone.
@@ -33,6 +43,50 @@ def test_kd_golden(temperature, mask, expected):
 @pytest.mark.parametrize(("temperature", "expected"), [(1, 0.837600106), (4, 1.036444479)])
 def test_cwd_golden(temperature, expected):
     assert ChannelWise(temperature)(STUDENT, TEACHER, None).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (ChannelGroups(3, 2.0), 4 * 0.297746810),  # published without tau^2
+        (ChannelGroups(1, 4.0), 1.036444479),  # cwd
+        (Cosine("pixels"), 0.938174579),
+        (Attention(), 0.089892417),
+        (IntraClassVariation(), 1.075642358),
+    ],
+    ids=["cgd", "cgd-1", "cosine", "attention", "ifvd"],
+)
+def test_other_distillation_golden(loss, expected):
+    assert loss(STUDENT, TEACHER, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_cosine_of_whole_maps_is_torchs_embedding_loss():
+    expected = F.cosine_embedding_loss(STUDENT.flatten(1), TEACHER.flatten(1), torch.ones(2))
+    assert Cosine()(STUDENT, TEACHER, None).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("group_size", [2, 3, 5, 7])
+def test_channel_groups_by_hand(group_size):
+    student, teacher = maps(6)
+    total = []
+    for first in range(0, 5, group_size):
+        p, q = (
+            Categorical(logits=tensor.double()[:, first : first + group_size].flatten(1) / 2.0)
+            for tensor in (teacher, student)
+        )
+        total.append(4 * kl_divergence(p, q).mean().item())
+    assert channel_groups(student, teacher, group_size, 2.0).item() == pytest.approx(np.mean(total), rel=1e-5)
+
+
+def test_shuffled_groups_are_the_same_for_a_training_that_is_taken_up():
+    student, teacher = maps(7)
+    whole, first, second = (ChannelGroups(2, 2.0, shuffle_every=3) for _ in range(3))
+    expected = [whole(student, teacher, None).item() for _ in range(12)]
+    found = [first(student, teacher, None).item() for _ in range(4)]
+    second.load_state_dict(first.state_dict())
+    assert found + [second(student, teacher, None).item() for _ in range(8)] == expected
+    assert [expected[i : i + 3] for i in range(0, 12, 3)] == [[value] * 3 for value in expected[::3]]
+    assert len(set(expected)) > 1
 
 
 def maps(seed, shape=(3, 5, 4, 6), scale=3.0):
@@ -96,8 +150,34 @@ def slope(function, at, position, step=1e-2):
         lambda s: pixelwise_kl(s, TEACHER, 2.0, TARGET != 255),
         lambda s: channel_wise(s, TEACHER, 2.0),
         lambda s: cross_entropy(s, TARGET, torch.tensor([0.5, 2.0, 1.0, 0.5]), 0.1),
+        lambda s: channel_groups(s, TEACHER, 3, 2.0),
+        lambda s: Cosine()(s, TEACHER, None),
+        lambda s: Cosine("pixels")(s, TEACHER, None),
+        lambda s: 10 * Attention()(s, TEACHER, None),
+        lambda s: IntraClassVariation()(s, TEACHER, TARGET),
+        lambda s: Dice()(s, TARGET),
+        lambda s: Focal(2.0, [0.5, 2.0, 1.0, 0.5])(s, TARGET),
+        lambda s: Lovasz()(s, TARGET),
+        lambda s: HardExamples(0.5, 0.3)(s, TARGET),
+        lambda s: Boundary()(s, TARGET),
+        lambda s: Edge(1)(s[:, :1], TARGET),
     ],
-    ids=["kd", "cwd", "cross_entropy"],
+    ids=[
+        "kd",
+        "cwd",
+        "cross_entropy",
+        "cgd",
+        "cosine",
+        "cosine-pixels",
+        "attention",
+        "ifvd",
+        "dice",
+        "focal",
+        "lovasz",
+        "ohem",
+        "boundary",
+        "edge",
+    ],
 )
 def test_gradients_are_the_slopes(loss):
     # Losses compute in float32, so slopes are good to three digits, whatever the input's type.
@@ -164,40 +244,3 @@ def test_weights_of_absent_classes(kind):
     assert weights[[0, 2]].mean().item() == pytest.approx(1)
     assert weights[2] > weights[0]
     assert class_weights([0, 0], kind).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
-def test_edges_are_dilated_borders(width):
-    # By hand: the first pixel after each border between two classes, dilated by a square.
-    target = torch.randint(0, 3, (2, 3, 4), generator=torch.Generator().manual_seed(3)).repeat_interleave(6, 1)
-    target = target.repeat_interleave(6, 2)
-    target[0, 5:9, 3:20] = 255
-    expected = np.zeros(target.shape, bool)
-    reach = range(-(width // 2), (width + 1) // 2)
-    for n, i, j in np.ndindex(*target.shape):
-        for a, b in ((i - 1, j), (i, j - 1)):
-            if a >= 0 and b >= 0 and target[n, a, b] != target[n, i, j] and 255 not in target[n, [a, i], [b, j]]:
-                for y, x in ((i + dy, j + dx) for dy in reach for dx in reach):
-                    if 0 <= y < target.shape[1] and 0 <= x < target.shape[2]:
-                        expected[n, y, x] = True
-    assert expected.any()
-    np.testing.assert_array_equal(edges(target, width), expected)
-
-
-def test_an_edge_lies_evenly_around_its_border():
-    target = (torch.arange(10) >= 5).long().expand(1, 8, 10)
-    assert edges(target, 4)[0, 0].nonzero().flatten().tolist() == [3, 4, 5, 6]
-    assert not edges(torch.zeros(1, 4, 4, dtype=torch.long), 4).any()
-
-
-def test_edge_loss_by_hand():
-    # 12 pixels, 2 void; a border between columns 1 and 2: with width 2, columns 1 and 2 are edge.
-    target = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1], [255, 0, 1, 255]]])
-    logits = torch.sin(torch.arange(12, dtype=torch.float64) + 1).reshape(1, 1, 3, 4)
-    p = 1 / (1 + np.exp(-logits[0, 0].numpy()))
-    edge, valid = np.zeros((3, 4), bool), target[0].numpy() != 255
-    edge[:, 1:3] = True
-    positive, negative = (edge & valid).sum(), (~edge & valid).sum()
-    assert (positive, negative) == (6, 4)
-    expected = (0.4 * -np.log(p[edge & valid]).sum() + 0.6 * -np.log(1 - p[~edge & valid]).sum()) / 10
-    assert Edge(2)(logits, target).item() == pytest.approx(expected, abs=1e-6)

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from limbeck.losses.attention import Attention
 from limbeck.losses.cwd import ChannelWise
 from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
@@ -119,6 +120,13 @@ def test_a_projector_only_where_channels_differ():
     assert projected.match.projector_params == 24
     projected(torch.randn(1, 4, 8, 12), torch.randn(1, 6, 8, 12), None, 0.5)
     assert projected.loss.given[0].shape == (1, 6, 8, 12)
+
+
+def test_no_projector_where_a_loss_takes_any_channels():
+    one = term((1, 4, 8, 12), (1, 6, 8, 12), loss=Attention())
+    assert list(one.parameters()) == []
+    assert one.match.projector_params == 0
+    assert one(torch.randn(1, 4, 8, 12), torch.randn(1, 6, 16, 24), None, 0.5) > 0
 
 
 def test_the_projector_is_trained(student, teacher):

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limbeck.data.sample import VOID
+from limbeck.losses._labels import at_target
 from limbeck.record import UserError
 
 __all__ = ["Edge"]
@@ -60,5 +61,4 @@ class Edge(nn.Module):
             raise UserError(
                 f"edge looks at logits [n, 1, h, w], got {list(logits.shape)}: give it to a head of its own."
             )
-        logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
-        return balanced(logits[:, 0], edges(target, self.width), target != VOID)
+        return balanced(at_target(logits, target)[:, 0], edges(target, self.width), target != VOID)

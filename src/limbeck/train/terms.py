@@ -50,7 +50,8 @@ class Term(nn.Module):
     def __init__(self, name: str, loss: nn.Module, match: Match, weight: float, ramp: Ramp) -> None:
         super().__init__()
         self.name, self.loss, self.match, self.weight, self.ramp = name, loss, match, weight, ramp
-        self.projector = _projector(match.student_shape, match.teacher_shape)
+        bare = match.projector_params == 0
+        self.projector = nn.Identity() if bare else _projector(match.student_shape, match.teacher_shape)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
         """Weighted scalar loss after this share of the training."""
@@ -73,6 +74,8 @@ def make_term(
 ) -> Term:
     """Bind a loss to two tensors of these shapes; channels that differ get a trained linear projector.
 
+    A loss with ``any_channels`` compares any numbers of channels and gets none.
+
     Raises:
         UserError: If a place gives neither a map [n, c, h, w] nor a vector [n, c], only one of them does, or the logits
             have different class counts.
@@ -90,16 +93,15 @@ def make_term(
             "compares two maps or two vectors."
         )
     channels = shapes[0][1], shapes[1][1]
-    if LOGITS in (student, teacher) and channels[0] != channels[1]:
+    if LOGITS in (student, teacher) and not getattr(loss, "any_channels", False) and channels[0] != channels[1]:
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
-    params = 0 if channels[0] == channels[1] else channels[0] * channels[1]
+    bare = channels[0] == channels[1] or getattr(loss, "any_channels", False)
+    params = 0 if bare else channels[0] * channels[1]
     return Term(name, loss, Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params), weight, ramp)
 
 
 def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
     """From the student's channels to the teacher's, one position at a time."""
-    if student[1] == teacher[1]:
-        return nn.Identity()
     if len(student) == 2:
         return nn.Linear(student[1], teacher[1], bias=False)
     return nn.Conv2d(student[1], teacher[1], 1, bias=False)

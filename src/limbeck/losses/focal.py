@@ -1,0 +1,62 @@
+"""Focal loss: cross-entropy that looks away from what is already right."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from limbeck.data.sample import void_of
+from limbeck.losses._labels import ClassWeights, at_target, weights_of
+
+__all__ = ["Focal"]
+
+SMALL = 1e-8
+"""Least 1 - p: a power below 1 has no slope at 0."""
+
+
+def focal(
+    logits: Float[Tensor, "n c *space"], target: Int[Tensor, "n *space"], gamma: float, weights: Tensor | None
+) -> Float[Tensor, ""]:
+    """Mean over the pixels that are not void of -alpha_t (1 - p_t)^gamma log p_t; 0 when there is none."""
+    void = void_of(target)
+    entropy = F.cross_entropy(logits, target, weights, ignore_index=void, reduction="none")
+    plain = entropy if weights is None else F.cross_entropy(logits, target, ignore_index=void, reduction="none")
+    missing = (-torch.expm1(-plain)).clamp(min=SMALL)
+    return (missing**gamma * entropy).sum() / (target != void).sum().clamp(min=1)
+
+
+class Focal(nn.Module):
+    """Cross-entropy weighed by how far from 1 the label's probability is; void is left out.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5 (arXiv:1708.02002), with a softmax over
+    the classes.
+
+    Args:
+        gamma: How far it looks away; 0 is cross-entropy.
+        class_weights: The paper's alpha, by the training split's pixels or a number for each class; None weighs all the
+            same. They scale the loss: it is divided by the number of pixels, not by their weights.
+        class_pixels: Pixels of each class, from the data.
+
+    Raises:
+        ValueError: If ``gamma`` is negative.
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        class_weights: ClassWeights | list[float] | None = None,
+        class_pixels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma must be >= 0, got {gamma}")
+        self.gamma = gamma
+        self.register_buffer("weights", weights_of(class_weights, class_pixels), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w], or of [n, c] against [n]."""
+        return focal(at_target(logits, target), target, self.gamma, self.weights)
