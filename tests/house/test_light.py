@@ -52,6 +52,7 @@ def test_the_package_is_light() -> None:
         ["show", "demo"],
         ["data", "get", "--help"],
         ["data", "get", "cityscapes"],
+        ["data", "--help"],
     ],
 )
 def test_commands_that_need_nothing_load_nothing(words: list[str]) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from limbeck.data.sample import VOID
 from limbeck.data.stats import cache_folder
 from limbeck.record import UserError, digest, read_json, write_json
 
-__all__ = ["Pair", "find_files", "listed", "pair", "pairs_digest", "read_image", "read_mask"]
+__all__ = ["Pair", "find_files", "listed", "noting", "pair", "pairs_digest", "read_image", "read_mask"]
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -76,6 +78,20 @@ def _tail(line: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGES else path.as_posix()
 
 
+_noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """Within the block, images and masks without a partner are left out and listed, a line each, not refused."""
+    lines: list[str] = []
+    token = _noted.set(lines)
+    try:
+        yield lines
+    finally:
+        _noted.reset(token)
+
+
 def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suffix: str = "") -> list[Pair]:
     """Pair images with masks of the same stem, less the suffixes; equal stems are told apart by their folder.
 
@@ -90,6 +106,10 @@ def pair(images: list[Path], masks: list[Path], image_suffix: str = "", mask_suf
     if lonely:
         stems = {i.stem.removesuffix(image_suffix) for i in images}
         unused = sum(stem not in stems for stem in by_stem)
+        if (noted := _noted.get()) is not None:
+            noted += [f"{path}: no mask of the same name." for path in lonely]
+            noted += [f"{mask}: no image of the same name." for s, m in by_stem.items() if s not in stems for mask in m]
+            return [p for p in pairs if p.mask is not None]
         shown = ", ".join(str(path) for path in lonely[:3])
         raise UserError(
             f"{len(lonely)} of {len(images)} images have no mask of the same name "

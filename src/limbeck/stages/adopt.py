@@ -14,7 +14,7 @@ from limbeck.recipe import Model, from_dict
 from limbeck.record import UserError, write_text
 from limbeck.stages.context import runs_root
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "data_section"]
 
 DEFAULT_SIZE = (512, 512)
 
@@ -45,7 +45,7 @@ def adopt(
     """
     student, metadata = _student(model, arch, weights)
     classes = metadata.classes if metadata else _labels(model).classes
-    section = _data(data, classes) | _resize(size, metadata)
+    section = data_section(data, classes) | _resize(size, metadata)
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(model).stem}-{target}").strip("-.")
     recipe = {"name": name, "data": section, "student": student, "quantize": [{"kind": "pt2e", "target": target}]}
     from_dict(recipe, Place(f"quantize {model}"), runs_root())  # a wrong name must not become a path
@@ -153,7 +153,7 @@ def _labels(model: str) -> Labels:
     return read_labels(Path(model)) if Path(model).is_file() else Labels()
 
 
-def _data(data: str, classes: Sequence[str]) -> dict[str, Any]:
+def data_section(data: str, classes: Sequence[str]) -> dict[str, Any]:
     """The data section: a kind by its name, a laid-out folder, or a plain folder of images."""
     folder = Path(data)
     if not folder.is_dir():
