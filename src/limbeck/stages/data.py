@@ -45,7 +45,8 @@ class Source:
         Raises:
             UserError: If it is not there, is empty, or cannot be paired.
         """
-        found: Dataset = build("datasets", self.spec, self.where, self.root, split=name, root=data_root())
+        runtime = {"split": name, "root": data_root(), "where": self.where}
+        found: Dataset = build("datasets", self.spec, self.where, self.root, **runtime)
         if not len(found):
             raise UserError(f"{self.where}: the split {name!r} is empty.")
         return found
