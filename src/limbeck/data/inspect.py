@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.sample import VOID, Sample
+from limbeck.data.sample import Sample, void_of
 from limbeck.data.stats import Known, cache_folder
 from limbeck.record import UserError, digest, read_json, write_json
 
@@ -110,8 +110,8 @@ def _look(dataset: Known, index: int, count: int) -> _Look | str:
 def _classes(sample: Sample, count: int) -> tuple[Any, int]:
     if sample.target is None:
         return np.zeros(count, np.int64), 0
-    target = np.asarray(sample.target).ravel()
-    valid = target[target != VOID]
+    target = sample.target.ravel()
+    valid = target[target != void_of(sample.target)]
     return np.bincount(valid, minlength=count)[:count].astype(np.int64), int(target.size - valid.size)
 
 

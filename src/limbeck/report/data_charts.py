@@ -40,15 +40,21 @@ def _write(figure: Figure, path: Path) -> list[Path]:
 
 
 def _classes(classes: Sequence[str], colours: Sequence[tuple[int, int, int]], numbers: Mapping[str, Any]) -> Figure:
-    """Share of the pixels, and of the images, that each class has; most frequent first."""
+    """Share of the pixels, and of the images, that each class has; most frequent first.
+
+    Where each image has one class, the two are one.
+    """
     total = max(1, sum(numbers["class_pixels"]))
     pixels = [100 * count / total for count in numbers["class_pixels"]]
     images = [100 * count / max(1, numbers["labelled"]) for count in numbers["class_images"]]
     order = sorted(range(len(classes)), key=lambda index: -pixels[index])
     figure = blank(WIDTH, 110 + ROW * len(classes))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    charts = [(pixels, "Pixels, %"), (images, "Images it is in, %")]
+    if numbers["class_pixels"] == numbers["class_images"]:
+        charts = [(images, "Images, %")]
+    places = figure.subplots(1, len(charts), sharey=True, width_ratios=[3, 2][: len(charts)], squeeze=False)[0]
     paint = ["#{:02x}{:02x}{:02x}".format(*colours[index]) for index in order]
-    for axes, values, title in ((left, pixels, "Pixels, %"), (right, images, "Images it is in, %")):
+    for axes, (values, title) in zip(places, charts, strict=True):
         shown = [values[index] for index in order]
         axes.barh(range(len(order)), shown, color=paint, edgecolor=INK, linewidth=0.4, height=0.72)
         axes.set_title(title)
@@ -56,8 +62,8 @@ def _classes(classes: Sequence[str], colours: Sequence[tuple[int, int, int]], nu
         for row, value in enumerate(shown):
             axes.text(value, row, f" {value:.3g}", va="center", fontsize=11, color=MUTED)
         tidy(axes, "x")
-    left.set_yticks(range(len(order)), [shorten(classes[index]) for index in order])
-    left.invert_yaxis()
+    places[0].set_yticks(range(len(order)), [shorten(classes[index]) for index in order])
+    places[0].invert_yaxis()
     return figure
 
 
