@@ -9,7 +9,7 @@ from limbeck.cli import app
 from limbeck.data.inspect import duplicates, survey
 from limbeck.data.pairs import noting, pair
 from limbeck.data.sample import VOID
-from limbeck.losses.cross_entropy import class_weights
+from limbeck.losses._labels import class_weights
 from limbeck.place import Place
 from limbeck.record import UserError
 from limbeck.report.sheet import Tile, draw_sheet

@@ -139,7 +139,7 @@ def statistics(given: Source, split: str, folder: Path | None) -> Statistics:
     Raises:
         UserError: If something is wrong with the split; ``data check`` lists all of it.
     """
-    from limbeck.losses.cross_entropy import ClassWeights, class_weights
+    from limbeck.losses._labels import ClassWeights, class_weights
     from limbeck.report.data_charts import draw
 
     dataset = given.split(split)
