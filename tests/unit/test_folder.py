@@ -208,3 +208,156 @@ def test_more_classes_than_ids(data, tmp_path):
     data("images/training/a.png", "annotations/training/a.png")
     with pytest.raises(UserError, match="256 classes; at most 255 fit"):
         folder(tmp_path, classes=[f"c{index}" for index in range(256)])
+
+
+# Masks of colours
+
+SKY, ROAD, LANE, UNKNOWN = (70, 130, 180), (128, 64, 128), (128, 64, 129), (1, 2, 3)
+COLOURS = {"sky": list(SKY), "road": [list(ROAD), list(LANE)]}
+
+
+@pytest.fixture
+def painted(data, tmp_path):
+    """``painted(colours, mode)`` writes one image with a mask of these colours, a column each."""
+
+    def make(*colours, mode="RGB", name="a.png"):
+        (place := data("images/training/a.png") / "annotations/training").mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((6, 8, 3), np.uint8)
+        for column in range(8):
+            pixels[:, column] = colours[column % len(colours)]
+        picture = Image.fromarray(pixels)
+        if mode == "P":
+            picture = Image.new("P", (8, 6))
+            picture.putpalette([level for colour in colours for level in colour])
+            picture.putdata([column % len(colours) for _ in range(6) for column in range(8)])
+        picture.convert(mode).save(place / name)
+
+    return make
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_become_classes(painted, tmp_path, mode):
+    painted(SKY, ROAD, LANE, (0, 0, 0), mode=mode)
+    dataset = folder(tmp_path, classes="leave", colours=COLOURS, void_colours=[[0, 0, 0]])
+    assert dataset.classes == ("sky", "road")
+    assert dataset.palette == (SKY, ROAD)
+    assert dataset[0].target[2].tolist() == [0, 1, 1, 255] * 2
+    assert dataset[0].target.dtype == np.uint8
+
+
+def test_classes_decide_on_the_order_of_colours(painted, tmp_path):
+    painted(SKY, ROAD)
+    assert folder(tmp_path, classes=["road", "sky"], colours=COLOURS)[0].target[0, :2].tolist() == [1, 0]
+    assert folder(tmp_path, classes=["a", "b"], colours=[ROAD, SKY])[0].target[0, :2].tolist() == [1, 0]
+
+
+def test_unknown_colours_are_named_and_counted(painted, tmp_path):
+    painted(SKY, ROAD, UNKNOWN, (0, 0, 0))
+    with pytest.raises(UserError, match=r"a\.png: colours that are no class: \[0, 0, 0\] \(12 pixels\), \[1, 2, 3\]"):
+        folder(tmp_path, classes="leave", colours=COLOURS)[0]
+    painted(*((level, 0, 0) for level in range(8)))
+    with pytest.raises(UserError, match=r"and 5 more\. Add them to data\.colours, or to data\.void_colours"):
+        folder(tmp_path, classes="leave", colours=COLOURS)[0]
+
+
+def test_masks_of_ids_have_no_colours(painted, tmp_path):
+    painted(SKY, mode="L")
+    with pytest.raises(UserError, match=r"mode RGB, RGBA or P\), found mode L; leave it out"):
+        folder(tmp_path, classes="leave", colours=COLOURS)[0]
+    painted(SKY)
+    with pytest.raises(UserError, match=r"found mode RGB\. `kind: folder` reads colours with data\.colours"):
+        folder(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"colours": {"a": [1, 2, 3], "b": [1, 2, 3]}}, r"\[1, 2, 3\] stands for two classes"),
+        ({"colours": {"a": [1, 2, 3], "b": [4, 5, 6]}, "void_colours": [[4, 5, 6]]}, "stands for two classes"),
+        ({"colours": {"a": [1, 2, 3], "c": [4, 5, 6]}}, "b, c is in one of them only"),
+        ({"colours": [[1, 2, 3]]}, "1 for 2 classes"),
+        ({"colours": {"a": [1, 2, 300], "b": [4, 5, 6]}}, "levels outside 0 to 255"),
+        ({"colours": [[1, 2, 3], [4, 5, 6]], "void": [7]}, "masks of colours have void_colours"),
+        ({"void_colours": [[4, 5, 6]]}, "give colours too"),
+        ({"group": "("}, "no regular expression"),
+    ],
+)
+def test_colours_that_contradict_each_other(painted, tmp_path, given, message):
+    painted(SKY)
+    with pytest.raises(UserError, match=message):
+        folder(tmp_path, **given)
+
+
+def test_the_digest_knows_colours(painted, tmp_path):
+    painted(SKY)
+    ways = [{"sky": [1, 2, 3], "road": [4, 5, 6]}, {"sky": [4, 5, 6], "road": [1, 2, 3]}]
+    assert len({folder(tmp_path, classes="leave", colours=colours).digest() for colours in ways}) == 2
+
+
+# Sequences
+
+FRAMES = [f"{drive}_{number:03}.png" for drive in ("d1", "d2", "d3", "d4", "d5") for number in range(4)]
+
+
+@pytest.mark.parametrize("group", ["^(d[0-9]+)_", "^d[0-9]+", r"^images/(\w+)_"])
+@pytest.mark.parametrize("holdout", [0.2, 0.4])
+def test_whole_sequences_are_held_out(data, tmp_path, group, holdout):
+    data(*(f"{part}/{name}" for part in ("images", "masks") for name in FRAMES))
+    given = {"images": "images", "annotations": "masks", "holdout": holdout, "group": group}
+    training, validation = (stems(folder(tmp_path, split, **given)) for split in ("training", "validation"))
+    assert sorted(training + validation) == [name.removesuffix(".png") for name in FRAMES]
+    assert not {stem[:2] for stem in training} & {stem[:2] for stem in validation}
+    assert len(validation) == holdout * 20
+
+
+def test_sequences_of_unequal_length_come_near_the_share(data, tmp_path):
+    lengths = {f"s{number:02}": 1 + number % 7 for number in range(30)}
+    data(*(f"images/{drive}_{n}.png" for drive, length in lengths.items() for n in range(length)))
+    given = {"images": "images", "annotations": None, "holdout": 0.25, "group": "^(s..)_"}
+    found = len(folder(tmp_path, "validation", **given)) / sum(lengths.values())
+    assert abs(found - 0.25) < 0.04
+
+
+def test_too_few_sequences_are_refused(data, tmp_path):
+    data(*(f"images/{name}" for name in FRAMES if name < "d3"))
+    given = {"images": "images", "annotations": None, "group": "^(d.)_"}
+    with pytest.raises(UserError, match=r"0\.2 of 2 groups leaves one side without any"):
+        folder(tmp_path, holdout=0.2, **given)
+    assert len(folder(tmp_path, holdout=0.5, **given)) == 4
+
+
+def test_an_image_of_no_sequence_is_named(data, tmp_path):
+    data("images/d1_1.png", "images/other.png")
+    with pytest.raises(UserError, match=r"other\.png: data\.group '\^\(d\.\)_' fits nothing in its name"):
+        folder(tmp_path, images="images", annotations=None, holdout=0.5, group="^(d.)_")
+
+
+def test_splits_that_share_a_sequence_are_refused(data, tmp_path):
+    data("images/training/d1_1.png", "images/training/d2_1.png", "images/validation/d2_2.png")
+    assert len(folder(tmp_path, annotations=None)) == 2
+    for split in ("training", "validation"):
+        with pytest.raises(UserError, match=r"share 1 sequences of data\.group, such as 'd2'"):
+            folder(tmp_path, split, annotations=None, group="^(d.)_")
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_lists_that_overlap_are_refused(data, tmp_path, split):
+    place = data(*(f"images/{name}.png" for name in "abc"))
+    (place / "training.txt").write_text("a\nb\n")
+    (place / "validation.txt").write_text("b\nc\n")
+    with pytest.raises(UserError, match=r"1 images are in \w+ and in \w+ too, such as b\.png"):
+        folder(tmp_path, split, images="images", annotations=None, lists="{split}.txt")
+
+
+def test_test_images_that_were_trained_on_are_refused(data, tmp_path):
+    data("a/1.png", "a/2.png", "b/3.png")
+    images = {"training": "a", "validation": "b", "test": "a/2.png"}
+    assert len(folder(tmp_path, images=images, annotations=None)) == 2
+    with pytest.raises(UserError, match=r"1 images are in test and in training too, such as 2\.png"):
+        folder(tmp_path, "test", images=images, annotations=None)
+
+
+def test_terms_of_ones_own_data(data, tmp_path):
+    data("images/training/a.png")
+    assert folder(tmp_path, annotations=None).licence is None
+    assert folder(tmp_path, annotations=None, licence="CC BY 4.0").licence.name == "CC BY 4.0"

@@ -10,11 +10,12 @@ from limbeck.artifact.preprocess import Preprocess
 from limbeck.data.licence import Licence, licence_of_weights
 from limbeck.data.weights import save_tensors
 from limbeck.datasets.ade20k import ADE20K
+from limbeck.datasets.mix import Mix
 from limbeck.datasets.scenes import Scenes
 from limbeck.recipe import read
 from limbeck.run import run
 from limbeck.stages.check import check
-from limbeck.stages.licences import described, non_commercial, terms
+from limbeck.stages.licences import described, non_commercial, of_data, terms
 
 RECIPE = """\
 name: x
@@ -117,6 +118,15 @@ def test_a_file_is_named_without_its_folder(recipe, tmp_path):
     found = terms(recipe("nvidia/mit-b0", "deep/net.pth"), Scenes, "student-baseline")
     assert found["weights net.pth"] is None
     assert described(found)[-1] == "weights net.pth: licence unknown"
+
+
+def test_ones_own_data_are_told_apart_by_their_folder(recipe):
+    given = [{"kind": "folder", "path": "/far/away/mine", "licence": "CC BY 4.0"}, {"kind": "folder", "path": "other"}]
+    given.append({"kind": "ade20k"})
+    found = of_data(
+        {"kind": "mix", "sources": [{"name": f"s{n}", "data": data} for n, data in enumerate(given)]}, Mix, None
+    )
+    assert found == {"data folder mine": Licence("CC BY 4.0"), "data folder other": None, "data ade20k": ADE20K.licence}
 
 
 def test_check_prints_them(recipe):

@@ -191,7 +191,8 @@ def read_mask(
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable mask ({error}); restore or remove it.") from error
     if pixels.ndim != 2 or pixels.dtype.kind not in "bui":
-        raise UserError(f"{path}: a mask holds one class id a pixel (mode L or P), found mode {mode}.")
+        coloured = " `kind: folder` reads colours with data.colours." if mode in ("RGB", "RGBA") else ""
+        raise UserError(f"{path}: a mask holds one class id a pixel (mode L or P), found mode {mode}.{coloured}")
     if pixels.shape != size:
         raise UserError(f"{path}: the mask is {pixels.shape[0]}x{pixels.shape[1]}, its image is {size[0]}x{size[1]}.")
     pixels = pixels.astype(np.int64)  # as wide as any file: 300 must not become 44

@@ -1,18 +1,23 @@
 """A folder of images and masks in any layout."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from limbeck.data.pairs import Pair, find_files, listed, pair, pairs_digest, read_image, read_mask
+from limbeck.data.colours import Colour, ColourTable, colours_of, read_colour_mask
+from limbeck.data.licence import Licence
+from limbeck.data.pairs import Pair, find_files, pair, pairs_digest, read_image, read_mask
 from limbeck.data.sample import VOID, Sample
+from limbeck.datasets._folder_splits import Splits, named
 from limbeck.record import UserError, digest
 
 __all__ = ["Folder"]
 
 
 class Folder:
-    """Images and index masks paired by stem.
+    """Images and masks paired by stem; a mask holds class ids or, with ``colours``, colours.
 
     Args:
         split: Which of the splits to read.
@@ -21,12 +26,18 @@ class Folder:
         images: Folder or glob of images, with ``{split}`` in it, or one for each split.
         annotations: The same for masks; None reads images alone.
         lists: Text file of stems for a split, likewise; None takes all files.
-        classes: Names in the order of their ids, or a file of ``{"0": "name", ...}``; None looks for ``id2label.json``.
+        classes: Names in the order of their ids, or a file of ``{"0": "name", ...}``; None takes those of ``colours``,
+            else looks for ``id2label.json``.
         zero_label: Label 0 is "unlabelled": it becomes void and all others move down by one.
         image_suffix: End of an image's stem that its mask does not have, such as ``_leftImg8bit``.
         mask_suffix: End of a mask's stem that its image does not have.
         void: Label values that count as void, besides 255.
+        colours: Masks hold colours: the colour, or several, of each class, or a colour a class in the order of the ids.
+        void_colours: Colours that count as void; any other colour is an error.
         holdout: Share of the images that validation takes out of training, where both name the same files.
+        group: Regular expression for the sequence that an image is of, in its stem or, with a slash in it, in its
+            path: its first group, else all that it fits. Whole sequences are held out, and splits may share none.
+        licence: Terms that the data come under, to be shown and carried by exported files.
 
     Raises:
         UserError: If the folder, the split's files, masks or the class names are missing, or images would be both
@@ -49,25 +60,29 @@ class Folder:
         image_suffix: str = "",
         mask_suffix: str = "",
         void: list[int] | None = None,
+        colours: Mapping[str, Colour | list[Colour]] | list[Colour] | None = None,
+        void_colours: list[Colour] | None = None,
         holdout: float = 0.0,
+        group: str | None = None,
+        licence: str | None = None,
     ) -> None:
-        if not 0 <= holdout <= 0.5:
-            raise ValueError(f"holdout must be between 0 and 0.5, got {holdout}")
-        _keep_apart(split, holdout, images, lists)
+        _check(holdout, group, colours, void_colours, zero_label or bool(void))
         self.folder = _existing(root / path)
         self.zero_label, self.void = zero_label, tuple(void or ())
-        found = _files(self.folder, images, split)
-        masks = [] if annotations is None else _files(self.folder, annotations, split)
-        if lists is not None:
-            found = listed(found, self.folder / _of_split(lists, split))
-        found = _held_out(found, split, holdout)
-        if not found:
-            raise UserError(f"{self.folder}: the split {split!r} is empty: no images in {_of_split(images, split)!r}.")
+        self.licence = Licence(licence) if licence else None
+        found = Splits(self.folder, images, lists, holdout, group).files(split)
+        masks = [] if annotations is None else find_files(self.folder, named(annotations, split))
         unlabelled = [Pair(image, None, image.stem) for image in found]
         self.pairs = unlabelled if annotations is None else pair(found, masks, image_suffix, mask_suffix)
+        if classes is None and isinstance(colours, Mapping):
+            classes = list(colours)
         self.classes = _class_names(self.folder, classes, annotations is not None)
         if len(self.classes) > VOID:
             raise UserError(f"{self.folder}: {len(self.classes)} classes; at most {VOID} fit, as id 255 is void.")
+        self.colours: ColourTable | None = None
+        if colours is not None:
+            several = colours_of(colours, self.classes)
+            self.colours, self.palette = ColourTable(several, void_colours or ()), tuple(each[0] for each in several)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -78,36 +93,33 @@ class Folder:
         image = read_image(found.image)
         if found.mask is None:
             return Sample(image, None, found.name)
-        height, width = image.shape[:2]
-        mask = read_mask(found.mask, len(self.classes), (height, width), self.zero_label, self.void)
-        return Sample(image, mask, found.name)
+        size = (image.shape[0], image.shape[1])
+        if self.colours is not None:
+            return Sample(image, read_colour_mask(found.mask, self.colours, size), found.name)
+        return Sample(image, read_mask(found.mask, len(self.classes), size, self.zero_label, self.void), found.name)
 
     def digest(self) -> str:
         """Names and contents of the files, the class names and how labels are read."""
-        return digest([pairs_digest(self.pairs), self.classes, self.zero_label, self.void])
+        read_as: list[Any] = [self.classes, self.zero_label, self.void]
+        if self.colours is not None:
+            read_as += [self.colours.codes.tolist(), self.colours.ids.tolist()]
+        return digest([pairs_digest(self.pairs), *read_as])
 
 
-def _keep_apart(split: str, holdout: float, *layouts: str | Mapping[str, str] | None) -> None:
-    """Refuse layouts that train on what they score: a layout without ``{split}`` names the same files for all."""
-    files = {name: _named(name, layouts) for name in ("training", "validation", "test")}
-    if not holdout and files["training"] and files["training"] == files["validation"]:
-        raise UserError(
-            f"data.images: training and validation are the same files ({files['training'][0]!r}); set data.holdout, "
-            "such as 0.2, or write {split} where they differ."
-        )
-    if split == "test" and files["test"] and files["test"] in (files["training"], files["validation"]):
-        raise UserError(
-            f"data.images: 'test' names the same files ({files['test'][0]!r}) as training or validation; score "
-            "validation, or give it images of its own: {training: ..., validation: ..., test: ...}."
-        )
-
-
-def _named(split: str, layouts: Sequence[str | Mapping[str, str] | None]) -> tuple[str, ...]:
-    """What names the split's files; empty where a layout does not have it."""
-    given = [layout for layout in layouts if layout is not None]
-    if any(not isinstance(layout, str) and split not in layout for layout in given):
-        return ()
-    return tuple(_of_split(layout, split) for layout in given)
+def _check(
+    holdout: float, group: str | None, colours: Any, void_colours: Sequence[Colour] | None, of_ids: bool
+) -> None:
+    """Refuse arguments that do not go together."""
+    if not 0 <= holdout <= 0.5:
+        raise ValueError(f"holdout must be between 0 and 0.5, got {holdout}")
+    if colours is not None and of_ids:
+        raise ValueError("zero_label and void are for masks of ids; masks of colours have void_colours")
+    if void_colours and colours is None:
+        raise ValueError("void_colours is for masks of colours; give colours too, or void for masks of ids")
+    try:
+        re.compile(group or "")
+    except re.error as error:
+        raise ValueError(f"group: {group!r} is no regular expression ({error})") from error
 
 
 def _existing(folder: Path) -> Path:
@@ -116,26 +128,6 @@ def _existing(folder: Path) -> Path:
             f"{folder}: no such data folder. Give data.path, or set LIMBECK_DATA to the folder that holds it."
         )
     return folder
-
-
-def _of_split(layout: str | Mapping[str, str], split: str) -> str:
-    if isinstance(layout, str):
-        return layout.replace("{split}", split)
-    if split not in layout:
-        raise UserError(f"data: the split {split!r} is not given; known: {', '.join(layout)}.")
-    return layout[split]
-
-
-def _files(folder: Path, layout: str | Mapping[str, str], split: str) -> list[Path]:
-    return find_files(folder, _of_split(layout, split))
-
-
-def _held_out(files: list[Path], split: str, holdout: float) -> list[Path]:
-    """Every n-th file for validation, the others for training, so that no file is in both."""
-    if not holdout or split == "test":
-        return files
-    every = round(1 / holdout)
-    return [file for number, file in enumerate(files) if (number % every == every - 1) == (split == "validation")]
 
 
 def _class_names(folder: Path, classes: list[str] | str | None, needed: bool) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifact.metadata import Metadata
+from limbeck.build import find
 from limbeck.data.licence import Licence, licence_of_weights
 from limbeck.recipe import Model, Recipe
 
@@ -26,19 +27,30 @@ def terms(recipe: Recipe, dataset: Any, role: str | None = None) -> Licences:
         role: ``teacher``, ``student``, ``student-baseline`` or ``student-longer``; None means the whole recipe.
     """
     student, teacher = role != "teacher", role != "student-baseline"
-    found = of_data(recipe.data.kind, dataset)
+    found = of_data(recipe.data.spec, dataset, recipe.root)
     for section, used in ((recipe.student, student), (recipe.teacher, teacher)):
         if section is not None and used:
             found |= of_weights(section)
     return found
 
 
-def of_data(kind: str, dataset: Any) -> Licences:
-    """Terms of a data set; a mixture says those of each source itself, as a mapping."""
-    known = getattr(dataset, "licence", None)
-    if isinstance(known, Mapping):
-        return {f"data {name}": licence for name, licence in known.items()}
-    return {f"data {Path(kind).name}": known if isinstance(known, Licence) else None}
+def of_data(spec: Mapping[str, Any], dataset: Any, root: Path) -> Licences:
+    """Terms of a data set, of each source where it has several.
+
+    Args:
+        spec: ``kind`` and the arguments, as the recipe gives them.
+        dataset: The data set or its class.
+        root: Folder that a relative file of the user's own code is looked up in.
+    """
+    kind = str(spec["kind"])
+    inner = [source["data"] for source in spec.get("sources") or () if isinstance(source, Mapping)]
+    if inner:
+        each = [of_data(data, find("datasets", data["kind"], "data.sources", root), root) for data in inner]
+        return {name: licence for one in each for name, licence in one.items()}
+    given, known = spec.get("licence"), getattr(dataset, "licence", None)
+    licence = known if isinstance(known, Licence) else Licence.from_json(given)
+    own = "" if licence and not given else Path(str(spec.get("path", ""))).name
+    return {f"data {Path(kind).name} {own}".rstrip(): licence}
 
 
 def of_weights(section: Model) -> Licences:
