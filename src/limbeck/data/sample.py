@@ -35,9 +35,11 @@ class Sample:
             None where there is no truth.
         name: Stem of the file, or another name that is unique in the split.
         source: Name of the source that it is from, where the data set has several.
+        labelled: False where the target says nothing: its classes are made up, void is still what is no picture.
     """
 
     image: NDArray[np.uint8]
     target: NDArray[np.integer] | None
     name: str
     source: str | None = None
+    labelled: bool = True

@@ -54,7 +54,7 @@ def class_pixels(dataset: Known, progress: Callable[[int, int], None] | None = N
 
 
 def _count(sample: Sample, num_classes: int) -> NDArray[np.int64]:
-    if sample.target is None:
+    if sample.target is None or not sample.labelled:
         return np.zeros(num_classes, dtype=np.int64)
     valid = sample.target[sample.target != void_of(sample.target)]
     return np.bincount(valid.ravel(), minlength=num_classes)[:num_classes].astype(np.int64)

@@ -16,7 +16,8 @@ from limbeck.data.transforms import Augmentation
 __all__ = ["Batch", "Views", "load"]
 
 Batch = dict[str, Tensor]
-"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] or [n] (absent without truth), ``index`` [n], ``view`` [n]."""
+"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] or [n] (absent without truth), ``labelled`` [n] (whether the
+target's classes are meant), ``index`` [n], ``view`` [n]."""
 
 
 class Samples(Protocol):
@@ -42,8 +43,10 @@ class Views(Dataset[Batch]):
         drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
         with torch.random.fork_rng(devices=[]):
             rng = torch.default_generator.manual_seed(drawn)  # not torch.manual_seed: that seeds CUDA too
-            image, target = _augmented(self.augmentation, self.samples[index], rng)
+            sample = self.samples[index]
+            image, target = _augmented(self.augmentation, sample, rng)
         found = {"image": image, "index": torch.tensor(index), "view": torch.tensor(view)}
+        found["labelled"] = torch.tensor(sample.labelled)
         return found if target is None else found | {"target": target}
 
 

@@ -140,6 +140,8 @@ class Data(Component):
     """Input size of the networks, [height, width]."""
     resize: Resize = Resize()
     augment: Augment = Augment()
+    unlabelled: str | None = None
+    """A folder of images that only the teacher's terms learn from; under the data's root, or absolute."""
     batch: Count = 8
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare images; 0 prepares them in the main one."""
@@ -384,6 +386,8 @@ class Recipe(Section):
     def _belongs_together(self) -> Self:
         if self.distil and self.teacher is None:
             raise ValueError("distil needs a teacher")
+        if self.data.unlabelled and not self.distil:
+            raise ValueError("data.unlabelled is for what a teacher teaches, but there is no distil section")
         if self.train is None and self.student.weights is None and ":" not in self.student.kind:
             raise ValueError("the student has neither weights nor a train section: nothing to work with")
         if self.student.train is not None or self.student.min_metric is not None:

@@ -14,6 +14,7 @@ from limbeck.recipe import Model, Recipe, Train
 from limbeck.record import UserError
 from limbeck.stages.context import Context, data_root
 from limbeck.stages.licences import described, terms
+from limbeck.stages.unlabelled import unlabelled
 
 __all__ = ["check", "files"]
 
@@ -102,6 +103,8 @@ def _data(context: Context) -> _Data:
         _ = dataset[0]  # what is wrong with all of them shows in the first
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
+    if recipe.data.unlabelled:
+        shown += f", plus {len(unlabelled(context))} unlabelled"
     if sources:
         names = zip(getattr(training, "sources", ()), sources, strict=True)
         shown += "; an epoch draws " + ", ".join(f"{draws} of {name}'s {num}" for name, (num, draws) in names)

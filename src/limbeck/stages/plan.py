@@ -8,6 +8,7 @@ from typing import Any
 from limbeck.record import UserError, digest, file_digest, read_json
 from limbeck.stages.context import ROLES, Context
 from limbeck.stages.rows import has
+from limbeck.stages.unlabelled import unlabelled
 
 __all__ = ["Stage", "folder_of", "plan"]
 
@@ -22,6 +23,12 @@ BUILDS_ON = {
     "bench": ("teacher", "student", "quantize", "export"),
 }
 """Stages whose results a stage reads."""
+
+NOT_IN_DATA = ("workers", "batch", "augment", "unlabelled")
+"""Keys of the data that not every stage reads, or that change nothing."""
+
+BESIDE_LABELS = ("student", "student-baseline", "student-longer", "quantize")
+"""Stages that unlabelled images matter to; the baseline takes as many steps as the student."""
 
 
 @dataclass
@@ -100,7 +107,7 @@ def folder_of(context: Context, name: str) -> str:
 def _keys(context: Context, name: str) -> dict[str, Any]:
     """The recipe's keys that a stage reads."""
     recipe = context.recipe.resolved()
-    data = {key: value for key, value in recipe["data"].items() if key not in ("workers", "batch", "augment")}
+    data = {key: value for key, value in recipe["data"].items() if key not in NOT_IN_DATA}
     common = {"seed": recipe["seed"], "task": recipe["task"], "data": data}
     train = {"train": _training(recipe, recipe["train"])}
     teacher = _without(recipe["teacher"] or {}, "min_metric")
@@ -140,7 +147,10 @@ def _digests(context: Context, name: str) -> dict[str, str]:
         splits = []
     else:
         splits = ["training", "validation"]
-    return {split: context.dataset(split).digest() for split in splits}
+    found: dict[str, str] = {split: context.dataset(split).digest() for split in splits}
+    if context.recipe.data.unlabelled and splits and name in BESIDE_LABELS:
+        found["unlabelled"] = unlabelled(context).digest()
+    return found
 
 
 def _trains(context: Context, role: str) -> bool:

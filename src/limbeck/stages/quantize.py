@@ -25,7 +25,9 @@ from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.stages.rows import labels, weight_files
-from limbeck.stages.train import accelerator_for, load_role, plan_for, teacher_of, validator, views_of
+from limbeck.stages.train import accelerator_for, load_role, teacher_of, validator
+from limbeck.stages.training_data import plan_for, views_of
+from limbeck.stages.unlabelled import scored_files
 from limbeck.train.objective import Modes
 from limbeck.train.session import train
 
@@ -128,11 +130,7 @@ def _calibration_files(context: Context, images: str) -> list[Path]:
     where = context.recipe.place / "quantize"
     if not files:
         raise UserError(f"{where}: calibration.images: no images in {images!r}.")
-    scored = {
-        pair.image.resolve()
-        for split in _scored_splits(context)
-        for pair in getattr(context.dataset(split), "pairs", [])
-    }
+    scored = {file.resolve() for file in scored_files(context)}
     shared = [file for file in files if file.resolve() in scored]
     if shared:
         raise UserError(
@@ -140,16 +138,6 @@ def _calibration_files(context: Context, images: str) -> list[Path]:
             "calibrate on others, or leave it out to use training images."
         )
     return files
-
-
-def _scored_splits(context: Context) -> list[str]:
-    """Splits that are, or may later be, scored; a data set without a test split has only the others."""
-    found: list[str] = [context.recipe.evaluate.split, "validation"]
-    try:
-        context.dataset("test")
-    except UserError:
-        return found
-    return [*found, "test"]
 
 
 def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, label: str) -> dict[str, Any]:
@@ -165,7 +153,11 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     objective = make_objective(context, prepared, qat, terms, teacher, graph_modes(prepared, qat), student)
     role = "qat" if label == "int8" else f"qat-{label.removeprefix('int8-')}"
     result = train(
-        plan_for(context, role, qat), objective, views_of(context), validator(context, prepared, student), accelerator
+        plan_for(context, role, qat),
+        objective,
+        views_of(context, role),
+        validator(context, prepared, student),
+        accelerator,
     )
     accelerator.wait_for_everyone()
     prepared.cpu()

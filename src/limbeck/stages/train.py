@@ -10,15 +10,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from limbeck import show
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
-from limbeck.data.stats import class_pixels
-from limbeck.data.transforms import Augmentation
-from limbeck.data.views import Views
 from limbeck.data.weights import load_weights, save_weights, state_digest
-from limbeck.datasets import drawn
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
 from limbeck.recipe import Train
@@ -28,18 +23,17 @@ from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
+from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.train.objective import Teacher
-from limbeck.train.session import Plan, train
+from limbeck.train.session import train
 from limbeck.train.terms import split_path
 
 __all__ = [
     "accelerator_for",
     "load_role",
-    "plan_for",
     "run",
     "teacher_of",
     "validator",
-    "views_of",
 ]
 
 
@@ -80,7 +74,7 @@ def settings_of(context: Context, role: str) -> Train | None:
 
 
 def _train(context: Context, role: str, model: nn.Module, settings: Train) -> dict[str, Any]:
-    check_data(context)
+    check_data(context, role)
     accelerator = accelerator_for(context, settings.precision)
     distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
     if not distilled and context.dataset("training")[0].target is None:
@@ -95,19 +89,11 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     objective = make_objective(context, model, settings, terms, teacher)
     before = state_digest(teacher.model) if teacher else None
     plan = plan_for(context, role, settings)
-    result = train(plan, objective, views_of(context), validator(context, model), accelerator)
+    result = train(plan, objective, views_of(context, role), validator(context, model), accelerator)
     if teacher and state_digest(teacher.model) != before:
         raise AssertionError("the teacher changed while the student was trained")
     accelerator.wait_for_everyone()
     return asdict(result)
-
-
-def check_data(context: Context) -> None:
-    """Read every file of both splits once, before the first step; remembered by the data's digest."""
-    for split in ("training", "validation"):
-        dataset = context.dataset(split)
-        with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
-            class_pixels(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
 
 
 def accelerator_for(context: Context, precision: str) -> Accelerator:
@@ -125,29 +111,6 @@ def accelerator_for(context: Context, precision: str) -> Accelerator:
     if cpu:
         torch.set_num_threads(max(1, physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return Accelerator(cpu=cpu, mixed_precision={"fp32": "no"}.get(precision, precision))
-
-
-def views_of(context: Context) -> Views:
-    """Augmented training samples."""
-    data = context.recipe.data
-    return Views(context.dataset("training"), Augmentation(data.size, data.resize, data.augment), context.recipe.seed)
-
-
-def plan_for(context: Context, role: str, settings: Train) -> Plan:
-    """How long and where a role is trained.
-
-    Raises:
-        UserError: If a batch is larger than the training split.
-    """
-    data, length, sources = context.recipe.data, *drawn(context.dataset("training"))
-    batch = settings.batch or data.batch
-    if length < batch:
-        where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
-        raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
-    folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
-    seed, metric = context.recipe.seed, context.task.metric
-    section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
-    return Plan(role, folder, context.log, settings, metric, seed, batch, data.workers, length, section, sources)
 
 
 def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teacher:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.sample import void_of
 from limbeck.data.views import Batch
 from limbeck.train.labels import TaskTerm
 from limbeck.train.taps import Tapped
@@ -93,10 +94,12 @@ class Objective(nn.Module):
             wanted = teacher(image) if teacher is not None and self.terms else {}
         logits, taps = self._taps[0]((image - self.mean) / self.std)
         with self._timed("loss"):
-            parts = self._task_parts(taps, target)
+            truth = _meant(target, batch.get("labelled"))
+            parts = self._task_parts(taps, truth)
             for term in self.terms:
                 assert isinstance(term, Term)
-                parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], target, share)
+                seen = truth if getattr(term.loss, "reads_labels", False) else target
+                parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], seen, share)
         loss = torch.stack(list(parts.values())).sum()
         return Step(loss, {name: part.detach() for name, part in parts.items()}, logits)
 
@@ -138,6 +141,13 @@ def eager_modes(student: nn.Module, freeze_batch_norm: float = 1.0) -> Modes:
                     module.eval()
 
     return modes
+
+
+def _meant(target: Tensor | None, labelled: Tensor | None) -> Tensor | None:
+    """The target as losses that read its classes may see it: void all over where it has no labels."""
+    if target is None or labelled is None or labelled.all():
+        return target
+    return torch.where(labelled.view(-1, *[1] * (target.ndim - 1)), target, void_of(target))
 
 
 def _channels(values: Sequence[float]) -> Tensor:

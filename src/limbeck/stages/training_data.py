@@ -1,0 +1,71 @@
+"""What a network of a run is trained on, and for how long."""
+
+from typing import Any
+
+from limbeck import show
+from limbeck.data.cache import Remembered
+from limbeck.data.stats import class_pixels
+from limbeck.data.transforms import Augmentation
+from limbeck.data.unlabelled import Joined
+from limbeck.data.views import Views
+from limbeck.datasets import Dataset, drawn
+from limbeck.recipe import Train
+from limbeck.record import UserError
+from limbeck.stages.context import Context
+from limbeck.stages.objective import logits_terms
+from limbeck.stages.unlabelled import unlabelled
+from limbeck.train.session import Plan
+
+__all__ = ["check_data", "plan_for", "training", "views_of"]
+
+
+def training(context: Context, role: str) -> Dataset:
+    """The training split; where a teacher teaches the role, the recipe's unlabelled images too."""
+    dataset = context.dataset("training")
+    if not context.recipe.data.unlabelled or not is_taught(context, role):
+        return dataset
+    joined: Any = Joined(dataset, Remembered(unlabelled(context), ()))
+    return joined  # type: ignore[no-any-return]
+
+
+def is_taught(context: Context, role: str) -> bool:
+    """Whether a teacher has a say in the training of a role."""
+    if role in ("teacher", "student-baseline"):
+        return False
+    return bool(context.recipe.distil if role == "student" else logits_terms(context))
+
+
+def check_data(context: Context, role: str) -> None:
+    """Read every file that a role trains on or is selected by, before the first step; remembered by digest."""
+    splits: dict[str, Any] = {split: context.dataset(split) for split in ("training", "validation")}
+    if is_taught(context, role) and context.recipe.data.unlabelled:
+        splits["unlabelled"] = unlabelled(context)
+    for split, dataset in splits.items():
+        with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
+            class_pixels(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
+
+
+def views_of(context: Context, role: str) -> Views:
+    """Augmented training samples of a role."""
+    data = context.recipe.data
+    return Views(training(context, role), Augmentation(data.size, data.resize, data.augment), context.recipe.seed)
+
+
+def plan_for(context: Context, role: str, settings: Train) -> Plan:
+    """How long and where a role is trained.
+
+    Raises:
+        UserError: If a batch is larger than the training split.
+    """
+    data, length, sources = context.recipe.data, *drawn(training(context, role))
+    batch = settings.batch or data.batch
+    if length < batch:
+        where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
+        raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
+    if role == "student-baseline" and data.unlabelled:  # its epochs are shorter, its training is not
+        steps = plan_for(context, "student", settings).steps
+        settings = settings.model_copy(update={"epochs": None, "steps": steps})
+    folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
+    seed, metric = context.recipe.seed, context.task.metric
+    section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
+    return Plan(role, folder, context.log, settings, metric, seed, batch, data.workers, length, section, sources)
