@@ -126,6 +126,8 @@ def evaluate(recipe: Source, overrides: Overrides = None, device: Device = "auto
 
     from limbeck.recipe import read
     from limbeck.report import tables
+    from limbeck.report.rows import score_name
+    from limbeck.report.sources import lines
     from limbeck.run import run
     from limbeck.stages.context import Context
     from limbeck.stages.report import summary
@@ -133,7 +135,10 @@ def evaluate(recipe: Source, overrides: Overrides = None, device: Device = "auto
     changes = [f"evaluate.{change}" if change.startswith("split=") else change for change in overrides or []]
     read_recipe = read(recipe, changes)
     folder = run(read_recipe, until="evaluate", force=force, device=device)
-    Console().print(tables.console(summary(Context(read_recipe, folder))["rows"]))
+    found = summary(Context(read_recipe, folder))["rows"]
+    Console().print(tables.console(found))
+    for line in lines(found, score_name(found)):
+        print(line)
 
 
 @app.command(epilog="Examples: `limbeck bench demo` &nbsp; `limbeck bench student.int8.onnx student.fp32.onnx`")

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from limbeck.artifact.average import average
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.preprocess import Preprocess
+from limbeck.artifact.protocol import Protocol, Slide, answered
 from limbeck.data.sample import Sample
+from limbeck.metrics.boundary import Boundary, boundary_scores
 from limbeck.metrics.confusion import Confusion, scores
 from limbeck.metrics.evaluate import evaluate
 from limbeck.record import UserError
@@ -124,3 +129,83 @@ class Grey(Pictures):
 def test_errors_name_the_sample(network, data, message, workers):
     with pytest.raises(UserError, match=message):
         evaluate(network, data, workers=workers)
+
+
+class Sources(Pictures):
+    """The same pictures; the first two are from one source, the others from another."""
+
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), source="few" if index < 2 else "many")
+
+
+def test_scores_source_by_source_and_their_sum():
+    network, data = predictor(), Sources()
+    quality = evaluate(network, data, batch=2)
+    alone = {"few": Confusion(3), "many": Confusion(3)}
+    for sample in map(data.__getitem__, range(5)):
+        alone[sample.source].add(network.mask(sample.image), sample.target)
+    assert list(quality.sources) == ["few", "many"]
+    for name, own in alone.items():
+        assert quality.sources[name] == scores(own.matrix, CLASSES) | {
+            "images": {"few": 2, "many": 3}[name], "matrix": own.matrix.tolist(),
+        }  # fmt: skip
+    assert np.array_equal(quality.matrix, alone["few"].matrix + alone["many"].matrix)
+    assert quality.scores == evaluate(network, Pictures(), batch=2).scores
+    assert evaluate(network, Pictures()).sources == {}
+
+
+def test_edges_are_scored_when_asked():
+    network, data = predictor(), Sources()
+    quality = evaluate(network, data, boundary=True)
+    tally = Boundary(3)
+    for sample in map(data.__getitem__, range(5)):
+        tally.add(network.mask(sample.image), sample.target)
+    expected = boundary_scores(tally.counts)
+    assert quality.scores["boundary_iou"] == pytest.approx(expected["mean"])
+    assert quality.scores["per_class"]["boundary_iou"] == expected["iou"]
+    assert "boundary_iou" in quality.sources["many"]
+    assert "boundary_iou" not in evaluate(network, data).scores
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_the_protocol_decides_what_the_network_sees(batch):
+    seen = []
+
+    def run(pixel_values):
+        seen.append(pixel_values.shape)
+        return pixel_values
+
+    network = Predictor(run, Preprocess((16, 20)), CLASSES)
+    protocol = Protocol(Slide((8, 10)), flip=True)
+    masks = {}
+    evaluate(network, Pictures(), batch=batch, protocol=protocol, keep=lambda i, m: masks.update({i: m}))
+    assert {shape[2:] for shape in seen} == {(16, 20)}
+    assert max(shape[0] for shape in seen) <= batch
+    for index, sample in enumerate(map(Pictures().__getitem__, range(5))):
+        looks = protocol.looks(network.preprocess, sample.image)
+        assert np.array_equal(masks[index], average(answered(network.logits, looks, 8), sample.target.shape))
+
+
+def test_sizes_that_a_network_does_not_take_are_named_before_anything_is_read():
+    def run(pixel_values):
+        if pixel_values.shape[2:] != (16, 20):
+            raise RuntimeError("mismatch\nat a place")
+        return pixel_values
+
+    class Unread(Pictures):
+        def __getitem__(self, index):
+            raise AssertionError("read before the sizes were tried")
+
+    network = Predictor(run, Preprocess((16, 20)), CLASSES)
+    with pytest.raises(UserError, match=r"does not take inputs of 12x15: mismatch .*dynamic: \[height, width\].*slide"):
+        evaluate(network, Unread(), protocol=Protocol(scales=(1.0, 0.75)))
+    assert evaluate(network, Pictures(), protocol=Protocol(Slide((8, 8)), scales=(0.75, 1.25))).num_images == 5
+
+
+def test_a_classifier_is_shown_whole_images():
+    network = Predictor(lambda p: p.mean((2, 3)), Preprocess((16, 20)), CLASSES, dense=False)
+    with pytest.raises(UserError, match="a classifier sees the whole image"):
+        evaluate(network, Pictures(with_target=False), protocol=Protocol(Slide((8, 8))))
+    plain = evaluate(network, Sources(with_target=False))
+    assert evaluate(network, Sources(with_target=False), protocol=Protocol(flip=True)).images == plain.images
+    assert {name: own["images"] for name, own in plain.sources.items()} == {"few": 2, "many": 3}

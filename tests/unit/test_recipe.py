@@ -113,6 +113,15 @@ def test_all_mistakes_at_once(message):
         (("train: {steps: 3}\n", ""), "the student has neither weights nor a train section"),
         (("train: {steps: 3}", "train: {steps: 3}\ndistil: [{kind: kd}]"), "distil needs a teacher"),
         (
+            ("train: {steps: 3}", "train: {steps: 3}\nevaluate: {scales: [0.5, 1]}"),
+            "files for onnxruntime, openvino keep",
+        ),
+        (
+            ("train: {steps: 3}", "train: {steps: 3}\nquantize: {kind: pt2e}\nevaluate: {scales: [2]}"),
+            "integer files keep",
+        ),
+        (("train: {steps: 3}", "train: {steps: 3}\nevaluate: {slide: {stride: [64, 97]}}"), "leaves gaps"),
+        (
             ("{kind: compact_unet}\ntrain: {steps: 3}", "{kind: x, weights: w}\nteacher: {kind: x}"),
             "the teacher has neither",
         ),
@@ -317,3 +326,12 @@ def test_another_precision_of_qat_is_refused(message):
 def test_ones_own_code_may_bring_its_weights(recipe):
     text = BASE.replace("{kind: compact_unet}", "{kind: ./models.py:build}").replace("train: {steps: 3}\n", "")
     assert recipe(text).train is None
+
+
+def test_scales_fit_files_of_free_size_and_windows_fit_all(recipe):
+    free = "export: {dynamic: [height, width]}\nevaluate: {scales: [0.5, 1]}\n"
+    assert recipe(BASE + free).evaluate.scales == [0.5, 1]
+    assert recipe(BASE + "bench: {runtimes: [eager]}\nevaluate: {scales: [0.5, 1]}\n").evaluate.scales == [0.5, 1]
+    slide = recipe(BASE + "quantize: {kind: pt2e}\nevaluate: {slide: {}, scales: [0.5, 1]}\n").evaluate.slide
+    assert slide.strides((64, 96)) == (43, 64)
+    assert slide.model_copy(update={"stride": (32, 33)}).strides((64, 96)) == (32, 33)

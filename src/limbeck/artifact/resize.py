@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Window", "bilinear", "predict"]
+__all__ = ["Window", "bilinear", "predict", "strips"]
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint8] | NDArray[np.uint16]
@@ -60,18 +60,23 @@ def predict(logits: Floats, size: Size, window: Window | None = None) -> Ids:
     Returns:
         uint8, or uint16 for more than 256 classes.
     """
-    height, width = logits.shape[1:]
     ids: Ids = np.zeros(size, np.uint8) if len(logits) <= 256 else np.zeros(size, np.uint16)
-    axes = None if window is None and (height, width) == size else _axes((height, width), size, window)
-    for strip in _strips(size):
-        planes = iter(logits[:, strip]) if axes is None else _planes(logits, _part(axes[0], strip), axes[1])
-        _largest(planes, ids[strip], single=len(logits) == 1)
+    for rows, planes in strips(logits, size, window):
+        _largest(planes, ids[rows], single=len(logits) == 1)
     return ids
 
 
-def _strips(size: Size) -> Iterator[slice]:
+def strips(logits: Floats, size: Size, window: Window | None = None) -> Iterator[tuple[slice, Iterator[Floats]]]:
+    """Rows of the result and one class after the other at these rows, as :func:`predict` goes over them.
+
+    A plane's memory is used again for the next one.
+    """
+    height, width = logits.shape[1:]
+    axes = None if window is None and (height, width) == size else _axes((height, width), size, window)
     rows = max(1, STRIP // max(1, size[1]))
-    return (slice(first, min(first + rows, size[0])) for first in range(0, size[0], rows))
+    for first in range(0, size[0], rows):
+        strip = slice(first, min(first + rows, size[0]))
+        yield strip, iter(logits[:, strip]) if axes is None else _planes(logits, _part(axes[0], strip), axes[1])
 
 
 def _largest(planes: Iterator[Floats], ids: Ids, single: bool) -> None:

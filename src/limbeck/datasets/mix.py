@@ -40,6 +40,7 @@ class Mix:
 
     Attributes:
         sources: Names of the sources that have this split.
+        licence: The terms that each of them comes under, as far as they are known.
         draws: For each of them its number of samples and how many of these an epoch of training draws.
 
     Raises:
@@ -68,6 +69,7 @@ class Mix:
         ]
         self._ends = list(accumulate(len(part) for part in self._parts))
         self.sources = tuple(source.name for source in self._given)
+        self.licence = {source.name: getattr(part, "licence", None) for _, source, part in present}
         self.draws = tuple(
             (len(part), max(1, round(len(part) * source.weight)))
             for part, source in zip(self._parts, self._given, strict=True)

@@ -3,45 +3,27 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.artifact.average import Answer, average, mean_logits
 from limbeck.artifact.load import Predictor
+from limbeck.artifact.protocol import WHOLE, Look, Protocol, answered
 from limbeck.data.sample import Sample
 from limbeck.datasets import Dataset
-from limbeck.metrics.accuracy import Labels, class_scores
-from limbeck.metrics.agreement import agreeing
-from limbeck.metrics.confusion import Confusion, scores
+from limbeck.metrics.tally import ClassTally, Mask, Quality, Tally
 from limbeck.record import UserError
 
-__all__ = ["Quality", "evaluate"]
+__all__ = ["evaluate", "refuse_other_sizes"]
 
-Mask = NDArray[np.uint8] | NDArray[np.uint16]
 Floats = NDArray[np.float32]
-Prepared = tuple[Sample, Floats]
+Prepared = tuple[Sample, list[Look]]
 
-
-@dataclass(frozen=True)
-class Quality:
-    """How good predictions are, over a whole split.
-
-    Attributes:
-        matrix: Pixels (of a classifier, images) by class, int64, [truth, predicted]; the sum over all with a target.
-        scores: What :func:`limbeck.metrics.confusion.scores`, of a classifier :func:`~.accuracy.class_scores`, makes
-            of it; None if no image has a target.
-        images: For each image, in order, its ``name`` and its own ``miou`` or ``accuracy``; None without truth.
-        num_images: All images, with or without a target.
-        agreement: Points of pixels (of a classifier, images) that have the reference's class; None without one.
-    """
-
-    matrix: NDArray[np.int64]
-    scores: dict[str, Any] | None
-    images: list[dict[str, Any]]
-    num_images: int
-    agreement: float | None
+OTHER_SIZES = (
+    "Exported files keep their input size unless `export: {dynamic: [height, width]}`, integer files always; "
+    "`evaluate.slide` shows every file windows of its own size, at any scale."
+)
 
 
 def evaluate(
@@ -53,6 +35,8 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     keep: Callable[[int, Mask], None] | None = None,
     reference: Callable[[int], NDArray[np.integer]] | None = None,
+    protocol: Protocol = WHOLE,
+    boundary: bool = False,
 ) -> Quality:
     """Predict every sample and compare it with its target at the target's own size.
 
@@ -63,19 +47,24 @@ def evaluate(
         progress: Told how many images are done, and of how many, after each batch.
         keep: Given the index and mask of every image, in order.
         reference: Gives another network's mask of the same index, to count how far both agree.
+        protocol: How images are shown to the network.
+        boundary: Whether to score edges too.
 
     Raises:
-        UserError: If predictor and dataset have different numbers of classes, or a sample cannot be used.
+        UserError: If predictor and dataset have different numbers of classes, a sample cannot be used, or the network
+            does not take what the protocol shows it.
     """
     if predictor.classes and len(predictor.classes) != len(dataset.classes):
         given = f"{len(predictor.classes)} classes, the dataset {len(dataset.classes)}"
         raise UserError(f"evaluate: the network has {given}: compare it on the data it was trained for.")
-    tally: _Tally | _ClassTally = _Tally(dataset.classes) if predictor.dense else _ClassTally(dataset.classes)
-    for group in _groups(predictor, dataset, batch, workers):
-        logits = predictor.logits(np.stack([pixel_values for _, pixel_values in group]))
-        for (sample, _), own in zip(group, logits, strict=True):
-            index, mask = len(tally.images), _mask(predictor, sample, own)
-            tally.add(sample, mask, reference(index) if reference else None, own)
+    refuse_other_sizes(predictor, protocol)
+    dense, classes = predictor.dense, dataset.classes
+    tally: Tally | ClassTally = Tally(classes, boundary) if dense else ClassTally(classes)
+    for group in _groups(predictor, dataset, protocol, batch, workers):
+        answers = iter(answered(predictor.logits, [look for _, looks in group for look in looks], batch))
+        for sample, looks in group:
+            index, (mask, logits) = len(tally.images), _said(predictor, sample, [next(answers) for _ in looks])
+            tally.add(sample, mask, reference(index) if reference else None, logits)
             if keep:
                 keep(index, mask)
         if progress:
@@ -83,84 +72,53 @@ def evaluate(
     return tally.quality()
 
 
-def _mask(predictor: Predictor, sample: Sample, logits: NDArray[np.float32]) -> Mask:
+def refuse_other_sizes(predictor: Predictor, protocol: Protocol) -> None:
+    """Try the network on every size of input that it would get.
+
+    Raises:
+        UserError: If it fails on one, or a window shall move over images for a classifier.
+    """
+    if protocol.slide and not predictor.dense:
+        raise UserError("evaluate.slide: a classifier sees the whole image; leave it out.")
+    preprocess = predictor.preprocess
+    for size in sorted(protocol.sizes(preprocess) - {preprocess.shape}):
+        try:
+            predictor.logits(np.zeros((1, len(preprocess.mean), *size), np.float32))
+        except Exception as error:  # whatever the runtime or the network raises
+            raise UserError(
+                f"evaluate.scales: the network does not take inputs of {size[0]}x{size[1]}: "
+                f"{str(error).splitlines()[0][:200]} {OTHER_SIZES}"
+            ) from error
+
+
+def _said(predictor: Predictor, sample: Sample, answers: list[Answer]) -> tuple[Mask, Floats]:
+    """An image's mask at its target's size, or its class, and the logits that a classifier's score looks at."""
     image_hw = sample.image.shape[0], sample.image.shape[1]
     is_map = sample.target is not None and sample.target.ndim == 2
     size = (sample.target.shape[0], sample.target.shape[1]) if is_map and sample.target is not None else image_hw
-    return predictor.mask_of(logits, image_hw, size)
+    if predictor.dense:
+        return average(answers, size), answers[0].logits
+    logits = mean_logits(answers)
+    return predictor.mask_of(logits, image_hw), logits
 
 
-class _Tally:
-    """Sums over the images seen so far."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes, self.total = classes, Confusion(len(classes))
-        self.images: list[dict[str, Any]] = []
-        self.with_target = self.same = self.looked_at = 0
-
-    def add(self, sample: Sample, mask: Mask, reference: NDArray[np.integer] | None, logits: Floats) -> None:
-        own = Confusion(len(self.classes))
-        try:
-            if sample.target is not None:
-                self.total += own.add(mask, sample.target)
-                self.with_target += 1
-            same, looked_at = (0, 0) if reference is None else agreeing(mask, reference)
-        except ValueError as error:
-            raise UserError(f"{sample.name}: {error}") from error
-        self.same, self.looked_at = self.same + same, self.looked_at + looked_at
-        self.images.append({"name": sample.name, "miou": scores(own.matrix, self.classes)["miou"]})
-
-    def quality(self) -> Quality:
-        return Quality(
-            matrix=self.total.matrix,
-            scores=scores(self.total.matrix, self.classes) if self.with_target else None,
-            images=self.images,
-            num_images=len(self.images),
-            agreement=100 * self.same / self.looked_at if self.looked_at else None,
-        )
-
-
-class _ClassTally:
-    """The same for a classifier."""
-
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes, self.labels = classes, Labels(len(classes))
-
-    @property
-    def images(self) -> list[dict[str, Any]]:
-        return self.labels.images
-
-    def add(self, sample: Sample, label: Mask, reference: NDArray[np.integer] | None, logits: Floats) -> None:
-        try:
-            self.labels.add(sample.name, logits, label, sample.target, reference)
-        except ValueError as error:
-            raise UserError(f"{sample.name}: {error}") from error
-
-    def quality(self) -> Quality:
-        labels = self.labels
-        return Quality(
-            matrix=labels.matrix,
-            scores=class_scores(labels, self.classes),
-            images=labels.images,
-            num_images=len(labels.images),
-            agreement=100 * labels.same / labels.looked_at if labels.looked_at else None,
-        )
-
-
-def _groups(predictor: Predictor, dataset: Dataset, batch: int, workers: int) -> Iterator[list[Prepared]]:
-    """Samples and their inputs, in order, in lists of ``batch``; the last one may be shorter."""
+def _groups(
+    predictor: Predictor, dataset: Dataset, protocol: Protocol, batch: int, workers: int
+) -> Iterator[list[Prepared]]:
+    """Samples and their views, in order, in lists that make about ``batch`` inputs; the last one may be shorter."""
+    together = protocol.images_at_once(batch)
 
     def prepare(index: int) -> Prepared:
         sample = dataset[index]
         try:
-            return sample, predictor.preprocess(sample.image)
+            return sample, protocol.looks(predictor.preprocess, sample.image)
         except ValueError as error:
             raise UserError(f"{sample.name}: {error}") from error
 
     group: list[Prepared] = []
-    for prepared in _ahead(prepare, len(dataset), max(batch, workers), workers):
+    for prepared in _ahead(prepare, len(dataset), max(together, workers), workers):
         group.append(prepared)
-        if len(group) == batch:
+        if len(group) == together:
             yield group
             group = []
     if group:

@@ -316,11 +316,32 @@ class Export(Component):
     """Sizes that stay free in the file; batch always is."""
 
 
+class Slide(Section):
+    """Scoring by a window of the networks' input size that moves over the image."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 1 / 3
+    """Share of a window's height and width that the next one covers again."""
+    stride: tuple[Count, Count] | None = None
+    """Pixels between two windows, [height, width]; instead of ``overlap``."""
+    image: Literal["cover", "own"] = "cover"
+    """``cover`` resizes the image, in its own shape, until it just covers the window; ``own`` leaves it as it is."""
+
+    def strides(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Pixels between two windows of this size."""
+        height, width = self.stride or (max(1, round(side * (1 - self.overlap))) for side in size)
+        return height, width
+
+
 class Evaluate(Section):
-    """Which split is scored."""
+    """Which split is scored, and how images are shown to the networks: whole and once, unless said otherwise."""
 
     split: Literal["training", "validation", "test"] = "validation"
     batch: Count = 8
+    slide: Slide | None = None
+    flip: bool = False
+    """Average with the mirrored image's answer."""
+    scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
+    """Average the answers to the image at these multiples of its size."""
     samples: Annotated[int, Field(ge=0)] = 8
     """Images that the report shows: best, worst, most changed by quantization, typical."""
 
@@ -398,4 +419,26 @@ class Recipe(Section):
             raise ValueError("the teacher has neither weights nor a train section")
         if self.baseline and not self.distil:
             raise ValueError("baseline repeats the student without distillation, but there is no distil section")
+        self._sizes_fit()
         return self
+
+    def _sizes_fit(self) -> None:
+        """Refuse strides that leave gaps, and scales for files whose input size is fixed."""
+        scored, size = self.evaluate, self.data.size
+        if scored.slide:
+            stride = scored.slide.strides(size)
+            if stride[0] > size[0] or stride[1] > size[1]:
+                raise ValueError(f"evaluate.slide.stride {list(stride)} leaves gaps between windows of {list(size)}")
+            return
+        if scored.scales == [1.0]:
+            return
+        if self.quantize:
+            raise ValueError(
+                "evaluate.scales: integer files keep their input size; with evaluate.slide any scale works"
+            )
+        engines = [name for name in self.bench.runtimes if name != "eager"] if self.bench else []
+        if engines and any({"height", "width"} - set(spec.dynamic) for spec in self.export):
+            raise ValueError(
+                f"evaluate.scales: files for {', '.join(engines)} keep their input size; write export: "
+                "{dynamic: [height, width]}, or evaluate.slide, with which any scale works"
+            )

@@ -15,12 +15,14 @@ from limbeck.report.named import named_pictures
 from limbeck.report.rows import identity, leading
 from limbeck.report.samples import pictures
 from limbeck.report.sections import all_rows, parity, provenance
+from limbeck.report.sources import by_source
 from limbeck.report.verdict import Verdict, verdict
 
 __all__ = ["write"]
 
 TITLES = {
     "rows": "Rows",
+    "sources": "Sources",
     "speed": "Speed",
     "samples": "Pictures",
     "classes": "Classes",
@@ -68,6 +70,7 @@ def _sections(folder: Folder, judged: Verdict) -> dict[str, Markup]:
     scored = leading(folder.evaluated, shipped)
     return {
         "rows": all_rows(folder, judged.pick),
+        "sources": by_source(folder, judged.score, judged.pick),
         "speed": figures.speed(folder, judged),
         "samples": (pictures if folder.dense else named_pictures)(folder, leading(masked, shipped)),
         "classes": figures.classes(folder, scored),

@@ -76,6 +76,7 @@ def _conditions(rows: list[Row], counted: str) -> str:
         _shared(rows, "threads", "{} threads"),
         _shared(rows, "input", "input {}"),
         _shared(rows, "split", "{} images"),
+        _shared(rows, "protocol", "shown as {}"),
     )
     kept = ", ".join(fact for fact in facts if fact)
     return f"{said} All rows: {kept}." if kept else said

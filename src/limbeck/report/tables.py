@@ -97,6 +97,7 @@ SCORES = (
     Column("Top-5 acc.", _of("top5_accuracy"), _two, higher_is_better=True),
     Column("Mean acc.", _of("mean_accuracy"), _two, higher_is_better=True),
     Column("Mean Dice", _of("mean_dice"), _two, higher_is_better=True),
+    Column("Boundary IoU", _of("boundary_iou"), _two, higher_is_better=True),
     Column("Frequency-weighted IoU", _of("fw_iou"), _two, higher_is_better=True),
 )
 

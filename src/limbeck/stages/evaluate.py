@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limbeck import show
-from limbeck.artifact.load import load
+from limbeck.artifact.load import Predictor, load
 from limbeck.artifact.palette import palette
+from limbeck.artifact.protocol import Protocol, Slide
 from limbeck.datasets import Dataset
 from limbeck.metrics.agreement import agreement
-from limbeck.metrics.evaluate import Quality, evaluate
+from limbeck.metrics.evaluate import evaluate, refuse_other_sizes
+from limbeck.metrics.tally import Quality
+from limbeck.recipe import Recipe
 from limbeck.record import UserError, whole
 from limbeck.stages.class_samples import class_samples
 from limbeck.stages.context import Context
@@ -32,11 +35,15 @@ def run(context: Context) -> dict[str, Any]:
     """Evaluate all rows on the recipe's split.
 
     Returns:
-        Classes, palette, whether every pixel has a class, how images are resized, the rows with their scores, and the
-        sample images.
+        Classes, palette, whether every pixel has a class, how images are resized and shown to the networks, the rows
+        with their scores, and the sample images.
+
+    Raises:
+        UserError: If a network does not take inputs of the sizes that the recipe asks for.
     """
     recipe = context.recipe
     dataset = context.dataset(recipe.evaluate.split)
+    _refuse_other_sizes(context)
     kept = _Kept()
     found = [_row(context, row, dataset, kept) for row in sorted(rows(context), key=lambda row: row.id != REFERENCE)]
     found.sort(key=lambda one: [row.id for row in rows(context)].index(one["id"]))
@@ -47,6 +54,7 @@ def run(context: Context) -> dict[str, Any]:
         "palette": [list(colour) for colour in dataset.palette or palette(len(classes) if context.task.dense else 0)],
         "dense": context.task.dense,
         "resize": recipe.data.resize.model_dump() | {"size": list(recipe.data.size)},
+        "protocol": _protocol(recipe).described(recipe.data.size),
         "images": len(dataset),
         "rows": found,
         "samples": _samples(context, dataset, kept, found),
@@ -72,6 +80,16 @@ class _Kept:
         packed, shape, kind = self._packed[row, index]
         return np.frombuffer(zlib.decompress(packed), np.dtype(kind)).reshape(shape)
 
+    def reference(self, index: int) -> Mask:
+        """The reference's mask.
+
+        Raises:
+            UserError: If it has none.
+        """
+        if not self.has(REFERENCE, index):
+            raise UserError("the FP32 student could not be evaluated")
+        return self.mask(REFERENCE, index)
+
     @property
     def rows(self) -> list[str]:
         return list(dict.fromkeys(row for row, _ in self._packed))
@@ -80,26 +98,45 @@ class _Kept:
 def _row(context: Context, row: Row, dataset: Dataset, kept: _Kept) -> dict[str, Any]:
     shown = _is_shown(row)
     try:
-        root = context.source_root(context.section(row.model))
-        device = context.device if row.runtime == "eager" and row.precision == "fp32" else "cpu"
-        predictor = load(row.path, runtime=row.runtime, precision=row.inference, root=root, device=device)
+        predictor = _loaded(context, row)
         with show.bar(f"evaluate {row.id}", len(dataset), unit="images") as bar:
             quality = evaluate(
                 predictor, dataset, batch=context.recipe.evaluate.batch, workers=2,
                 progress=lambda done, total: bar.advance(done),
                 keep=(lambda index, mask: kept.keep(row.id, index, mask)) if shown else None,
-                reference=lambda index: kept.mask(REFERENCE, index) if kept.has(REFERENCE, index) else _nothing(),
-            ) if row.id != REFERENCE else evaluate(
-                predictor, dataset, batch=context.recipe.evaluate.batch, workers=2,
-                progress=lambda done, total: bar.advance(done), keep=lambda index, mask: kept.keep(row.id, index, mask),
+                reference=None if row.id == REFERENCE else kept.reference,
+                protocol=_protocol(context.recipe), boundary=True,
             )  # fmt: skip
     except UserError as error:
         return row.described() | {"error": str(error)}
     return row.described() | _scores(row, quality, kept)
 
 
-def _nothing() -> Mask:
-    raise UserError("the FP32 student could not be evaluated")
+def _loaded(context: Context, row: Row) -> Predictor:
+    root = context.source_root(context.section(row.model))
+    device = context.device if row.runtime == "eager" and row.precision == "fp32" else "cpu"
+    return load(row.path, runtime=row.runtime, precision=row.inference, root=root, device=device)
+
+
+def _protocol(recipe: Recipe) -> Protocol:
+    """How the recipe wants images to be shown to the networks."""
+    scored, size = recipe.evaluate, recipe.data.size
+    slide = Slide(scored.slide.strides(size), scored.slide.image == "cover") if scored.slide else None
+    return Protocol(slide, scored.flip, tuple(scored.scales))
+
+
+def _refuse_other_sizes(context: Context) -> None:
+    """Try every row's file on the sizes of input it would get, before any is evaluated, where they are not its own."""
+    protocol, where = _protocol(context.recipe), context.recipe.place / "evaluate"
+    if protocol.slide and not context.task.dense:
+        raise UserError(f"{where / 'slide'}: a classifier sees the whole image; leave this out.")
+    if protocol.slide or protocol.scales == (1.0,):
+        return
+    for row in rows(context):
+        try:
+            refuse_other_sizes(_loaded(context, row), protocol)
+        except UserError as error:
+            raise UserError(f"{where / 'scales'}: {row.id}: {error}") from error
 
 
 def _is_shown(row: Row) -> bool:
@@ -113,9 +150,9 @@ def _scores(row: Row, quality: Quality, kept: _Kept) -> dict[str, Any]:
     images = [image | ({"agreement": own[index]} if own else {}) for index, image in enumerate(quality.images)]
     names = (
         "miou", "pixel_accuracy", "accuracy", "top5_accuracy", "mean_accuracy", "mean_dice", "fw_iou", "per_class",
-        "frequency",
+        "boundary_iou", "frequency",
     )  # fmt: skip
-    found = {name: scores.get(name) for name in names}
+    found = {name: scores.get(name) for name in names} | ({"sources": quality.sources} if quality.sources else {})
     agreed = 100.0 if row.id == REFERENCE else quality.agreement
     return found | {"agreement": agreed, "matrix": quality.matrix.tolist(), "images": images}
 

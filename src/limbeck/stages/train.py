@@ -167,7 +167,9 @@ def validator(context: Context, model: Any, normalisation: Any = None) -> Callab
     def validate() -> dict[str, Any]:
         quality = evaluate(in_memory(context, model, normalisation), dataset, batch=context.recipe.evaluate.batch)
         scores: dict[str, Any] = quality.scores or {}
-        return {name: scores.get(name) for name in context.task.scores}
+        metric = context.task.metric
+        apart = {f"{metric}/{name}": own.get(metric) for name, own in quality.sources.items()}
+        return {name: scores.get(name) for name in context.task.scores} | apart
 
     return validate
 
