@@ -62,8 +62,8 @@ def test_multiples_are_padded_not_stretched():
 
 def test_mean_and_std_count_the_channels():
     assert Preprocess((4, 4), mean=(0.5,), std=(0.5,))(np.full((4, 4, 1), 255, np.uint8)).max() == 1
-    with pytest.raises(ValueError, match=r"needs a uint8 image \[h, w, 3\], got uint8 \[4, 4, 4\]"):
-        Preprocess((4, 4))(np.zeros((4, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"needs a uint8 image \[h, w, 3\], got uint8 \[4, 4, 2\]"):
+        Preprocess((4, 4))(np.zeros((4, 4, 2), np.uint8))
     with pytest.raises(ValueError, match="float32"):
         Preprocess((4, 4))(np.zeros((4, 4, 3), np.float32))
 

@@ -114,7 +114,7 @@ class Wrong(Pictures):
 
 class Grey(Pictures):
     def __getitem__(self, index):
-        return Sample(np.zeros((9, 9, 1), np.uint8), None, f"grey{index}")
+        return Sample(np.zeros((9, 9, 2), np.uint8), None, f"grey{index}")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

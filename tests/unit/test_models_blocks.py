@@ -49,7 +49,8 @@ def test_any_usual_output_becomes_logits(form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "found"), [(lambda x: {"mask": x}, "a mapping with 'mask'"), (lambda x: None, "NoneType")]
+    ("form", "found"),
+    [(lambda x: {"mask": x, "edge": x}, "a mapping with 'mask', 'edge'"), (lambda x: None, "NoneType")],
 )
 def test_other_output_is_an_error(form: Any, found: str) -> None:
     with pytest.raises(UserError, match=rf"Foreign.forward returns {found}"):
@@ -70,7 +71,7 @@ def test_what_cannot_be_right_is_refused() -> None:
     wrong.aux = {"hed": 0.4}
     module.aux = nn.Conv2d(1, 1, 1)
     for model, message in (
-        (grey, r"Foreign.mean is \[0.5\]; three numbers"),
+        (grey, r"Foreign: mean is \(0.5,\), std .*each needs one a channel"),
         (inside, "normalises its input itself"),
         (wrong, "Did you mean 'head'"),
         (module, "aux is a Conv2d"),

@@ -74,15 +74,16 @@ class Preprocess:
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``pixel_values`` [channels, h, w] of an image [h, w, channels].
 
+        Grey, RGB and RGB with alpha become what the network takes: Pillow's grey, an opaque fourth channel.
+
         Raises:
-            ValueError: If the image is not uint8 or has another number of channels.
+            ValueError: If the image is not uint8 or has other channels.
         """
         channels = len(self.mean)
-        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
-            raise ValueError(f"needs a uint8 image [h, w, {channels}], got {image.dtype} {list(image.shape)}")
+        image = _with_channels(image, channels)
         height, width = region = self.region((image.shape[0], image.shape[1]))
         if image.shape[:2] != region:
-            image = np.asarray(Image.fromarray(image).resize((width, height), RESAMPLING[self.interpolation]))
+            image = _resized(image, (width, height), RESAMPLING[self.interpolation])
         scale = np.asarray([1 / (255 * std) for std in self.std], np.float32)[:, None, None]
         shift = np.asarray([mean / std for mean, std in zip(self.mean, self.std, strict=True)], np.float32)
         pixel_values = np.zeros((channels, *self.shape), np.float32)
@@ -111,3 +112,25 @@ class Preprocess:
             std=tuple(float(channel) for channel in value["std"]),
             interpolation=value.get("interpolation", "bilinear"),
         )
+
+
+def _with_channels(image: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """An image as the network takes it: grey by Pillow's rule, opaque where it has no alpha."""
+    found = image.shape[2] if image.ndim == 3 else 0
+    if image.dtype != np.uint8 or (found != count and not {found, count} <= {1, 3, 4}):
+        raise ValueError(f"needs a uint8 image [h, w, {count}], got {image.dtype} {list(image.shape)}")
+    if found == count:
+        return image
+    if count == 1:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(image[..., :3])).convert("L"))[..., None]
+    colours = image[..., :3].repeat(3, -1) if found == 1 else image[..., :3]
+    opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
+    return np.ascontiguousarray(colours if count == 3 else np.concatenate([colours, opaque], -1))
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
+    """Channel by channel, but for RGB, which gives the same: Pillow would mix alpha into the colours."""
+    if image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize(size, filter_))
+    channels = (Image.fromarray(np.ascontiguousarray(image[..., at])) for at in range(image.shape[2]))
+    return np.stack([np.asarray(channel.resize(size, filter_)) for channel in channels], -1)

@@ -91,7 +91,8 @@ class Worker:
         """From an image array to its mask at the image's size."""
         assert self._predictor is not None, "a bare file makes no masks"
         predictor = self._predictor
-        image = np.random.default_rng(0).integers(0, 256, (*self._image, 3), dtype=np.uint8)
+        channels = 3 if self._shape[1] == 1 else self._shape[1]  # networks for grey start from colour images too
+        image = np.random.default_rng(0).integers(0, 256, (*self._image, channels), dtype=np.uint8)
         return lambda: predictor.mask(image)
 
 

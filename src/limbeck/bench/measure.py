@@ -29,7 +29,7 @@ class Job:
         id: Name of the row.
         runtime: Kind of runtime.
         path: The exported file.
-        shape: Input [n, 3, h, w] the latency is taken at.
+        shape: Input [n, c, h, w] the latency is taken at.
         threads: 0 means the number of physical cores.
         device: ``cpu`` or ``cuda:i``.
         precision: What the runtime may compute in.

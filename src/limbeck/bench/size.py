@@ -24,7 +24,7 @@ def macs_g(model: "nn.Module", shape: Sequence[int]) -> float:
 
     Args:
         model: An eager network; it stays as it is.
-        shape: Input [n, 3, h, w].
+        shape: Input [n, c, h, w].
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -155,15 +155,15 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """RGB pixels [h, w, 3], turned upright as the camera says.
+def read_image(path: Path, *, alpha: bool = False) -> NDArray[np.uint8]:
+    """RGB pixels [h, w, 3], turned upright as the camera says; with ``alpha``, [h, w, 4], opaque where it has none.
 
     Raises:
         UserError: If the file is truncated or no image.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGBA" if alpha else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable image ({error}); restore or remove it.") from error
 

@@ -30,7 +30,7 @@ class Sample:
     """An image and what is on it.
 
     Attributes:
-        image: RGB, uint8, [h, w, 3].
+        image: RGB, uint8, [h, w, 3]; [h, w, 4] with alpha, or channels of a data set of its own.
         target: Class ids [h, w] (uint8 or int64, 255 is void), or the image's one class as an array without axes;
             None where there is no truth.
         name: Stem of the file, or another name that is unique in the split.

@@ -58,7 +58,7 @@ class Augmentation:
         self.has_effects = has_effects(augment)
 
     def __call__(self, sample: Sample, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Image float32 [3, h, w] in 0..1 and target int64 [h, w] (None if the sample has none).
+        """Image float32 [c, h, w] in 0..1 and target int64 [h, w] (None if the sample has none).
 
         All draws are from ``rng``, in an order that is part of the results: zoom, crops, mirror, colour, and last one
         number that all the effects grow from.
@@ -71,11 +71,13 @@ class Augmentation:
         corner = self._corner(zoomed, mask, rng) if self.augment.scale else (0, 0)
         flip = self.augment.flip and bool(torch.rand((), generator=rng) < 0.5)
         image = tf.resize(image, zoomed, interpolation=INTERPOLATION[self.resize.interpolation], antialias=True)
-        image = _placed(image, corner, self.input, flip, GREY)
+        image = _placed(image, corner, self.input, flip, GREY if len(image) == 3 else _grey(len(image)))
+        colours, rest = _split(image) if self.augment.color or self.has_effects else (image, image[:0])
         if self.augment.color:
-            image = color_jitter(image, self.augment.color, rng)
+            colours = color_jitter(colours, self.augment.color, rng)
         if self.has_effects:
-            image = effects(image, self.augment, int(torch.randint(2**62, (), generator=rng)))
+            colours = effects(colours, self.augment, int(torch.randint(2**62, (), generator=rng)))
+        image = torch.cat([colours, rest]) if len(rest) else colours
         target = None if mask is None else _placed(mask, corner, self.input, flip, float(VOID))[0].long()
         return image.float().contiguous().div_(255), target
 
@@ -89,6 +91,16 @@ class Augmentation:
             if _largest_share(_placed(mask, corner, self.input, False, float(VOID))) < self.augment.max_share:
                 break
         return corner
+
+
+def _grey(channels: int) -> list[float]:
+    """Padding of images that are not RGB: mean grey, behind it nothing."""
+    return [*GREY, *[0.0] * (channels - 3)] if channels > 3 else [GREY[1]] * channels
+
+
+def _split(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Red, green and blue, which colour changes are about, and the other channels."""
+    return (image[:3], image[3:]) if len(image) >= 3 else (image[:1].expand(3, -1, -1).contiguous(), image[1:])
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

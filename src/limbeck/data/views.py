@@ -16,7 +16,7 @@ from limbeck.data.transforms import Augmentation
 __all__ = ["Batch", "Views", "load"]
 
 Batch = dict[str, Tensor]
-"""``image`` [n, 3, h, w] in 0..1, ``target`` [n, h, w] or [n] (absent without truth), ``labelled`` [n] (whether the
+"""``image`` [n, c, h, w] in 0..1, ``target`` [n, h, w] or [n] (absent without truth), ``labelled`` [n] (whether the
 target's classes are meant), ``index`` [n], ``view`` [n]."""
 
 

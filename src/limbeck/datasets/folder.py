@@ -38,6 +38,7 @@ class Folder:
         group: Regular expression for the sequence that an image is of, in its stem or, with a slash in it, in its
             path: its first group, else all that it fits. Whole sequences are held out, and splits may share none.
         licence: Terms that the data come under, to be shown and carried by exported files.
+        alpha: The network takes a fourth channel.
 
     Raises:
         UserError: If the folder, the split's files, masks or the class names are missing, or images would be both
@@ -65,10 +66,11 @@ class Folder:
         holdout: float = 0.0,
         group: str | None = None,
         licence: str | None = None,
+        alpha: bool = False,
     ) -> None:
         _check(holdout, group, colours, void_colours, zero_label or bool(void))
         self.folder = _existing(root / path)
-        self.zero_label, self.void = zero_label, tuple(void or ())
+        self.zero_label, self.void, self.alpha = zero_label, tuple(void or ()), alpha
         self.licence = Licence(licence) if licence else None
         found = Splits(self.folder, images, lists, holdout, group).files(split)
         masks = [] if annotations is None else find_files(self.folder, named(annotations, split))
@@ -90,7 +92,7 @@ class Folder:
     def __getitem__(self, index: int) -> Sample:
         """Read one pair and check it."""
         found = self.pairs[index]
-        image = read_image(found.image)
+        image = read_image(found.image, alpha=self.alpha)
         if found.mask is None:
             return Sample(image, None, found.name)
         size = (image.shape[0], image.shape[1])

@@ -4,15 +4,17 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "as_logits", "aux_heads", "without_aux"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "as_logits", "aux_heads", "with_channels", "without_aux"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)
 
 
 def without_aux(model: nn.Module) -> nn.Module:
@@ -59,12 +61,26 @@ def _head(head: Any, where: str) -> float | dict[str, Any]:
     return dict(head) if isinstance(head, Mapping) else head
 
 
+def _tensor(output: Any) -> Tensor | None:
+    """The logits in what a network returns."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        named = output.get("out", output.get("logits"))
+        alone = [value for value in output.values() if isinstance(value, Tensor)]
+        return _tensor(named) if named is not None else alone[0] if len(alone) == 1 else None
+    if isinstance(output, list | tuple):
+        return _tensor(output[0]) if output else None
+    return getattr(output, "logits", None)
+
+
 def as_logits(model: nn.Module) -> nn.Module:
     """Make a network from anywhere obey the contract of this room; returns the same module, paths and keys untouched.
 
-    Its output may be a tensor, a mapping or object with ``out`` or ``logits``, or a sequence whose first item is the
-    logits. ``mean``, ``std`` and ``aux`` are kept where it has them, else they are ImageNet's and empty. Doing it twice
-    does no harm.
+    Its output may be a tensor, a mapping or object with ``out`` or ``logits`` or a single tensor, or a sequence whose
+    first item is one of these. One channel z, as networks for a sigmoid have, becomes two classes with logits 0 and z:
+    their softmax is the sigmoid of z. ``mean`` and ``std``, a number for each channel of the input, and ``aux`` are
+    kept where it has them, else they are ImageNet's and empty. Doing it twice does no harm.
 
     Raises:
         UserError: If it is no module, or its ``mean``, ``std`` or ``aux`` cannot be right; on the first forward, if its
@@ -75,36 +91,58 @@ def as_logits(model: nn.Module) -> nn.Module:
             f"the model is a {type(model).__name__}; the function a recipe names must return a torch.nn.Module."
         )
     model.__dict__["aux"] = aux_heads(model)
+    numbers = {}
     for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        model.__dict__[name] = _triple(getattr(model, name, default), f"{type(model).__name__}.{name}")
+        numbers[name] = model.__dict__[name] = _numbers(getattr(model, name, default), f"{type(model).__name__}.{name}")
+    if len(numbers["mean"]) != len(numbers["std"]):
+        raise UserError(
+            f"{type(model).__name__}: mean is {numbers['mean']}, std {numbers['std']}; each needs one a channel."
+        )
     if _plain_logits not in model._forward_hooks.values():
         model.register_forward_hook(_plain_logits)
     return model
 
 
-def _triple(value: Any, where: str) -> tuple[float, float, float]:
+def _numbers(value: Any, where: str) -> tuple[float, ...]:
+    """A number for each channel of the input: red, green and blue, or grey alone, or with alpha."""
     if isinstance(value, Tensor | nn.Module):
         raise UserError(
-            f"{where} is a {type(value).__name__}; three numbers are needed. A network that normalises its input itself"
-            " keeps them under another name and has mean = (0, 0, 0), std = (1, 1, 1)."
+            f"{where} is a {type(value).__name__}; numbers are needed, such as three for red, green and blue. A network"
+            " that normalises its input itself keeps them under another name and has mean = (0, 0, 0), std = (1, 1, 1)."
         )
-    if len(value) != 3:
-        raise UserError(f"{where} is {list(value)}; three numbers for images in 0..1 are needed: red, green, blue.")
-    red, green, blue = (float(number) for number in value)
-    return red, green, blue
+    try:
+        found = tuple(float(number) for number in value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is {value!r}; a list of numbers is needed, one a channel.") from error
+    if not found:
+        raise UserError(f"{where} is empty; for images in 0..1 a number a channel is needed: red, green, blue.")
+    return found
+
+
+def with_channels(image: Tensor, count: int) -> Tensor:
+    """Images [n, c, h, w] in 0..1 with ``count`` channels, as a network takes them: grey, RGB, or RGB and alpha.
+
+    Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), as Pillow has it; what has no alpha is opaque.
+
+    Raises:
+        UserError: If the channels are neither these nor ``count``.
+    """
+    found = image.shape[1]
+    if found == count:
+        return image
+    if not {found, count} <= {1, 3, 4}:
+        raise UserError(f"the images have {found} channels, the network takes {count} (mean has {count} values).")
+    if count == 1:
+        return (image[:, :3] * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    colours = image[:, :3].expand(-1, 3, -1, -1)
+    return colours if count == 3 else torch.cat([colours, torch.ones_like(image[:, :1])], 1)
 
 
 def _plain_logits(module: nn.Module, _: Any, output: Any) -> Tensor:
     """A forward hook rather than a wrapper, so that tap paths and state-dict keys stay the user's own."""
-    found = output
-    if isinstance(output, Mapping):
-        found = output.get("out", output.get("logits"))
-    elif isinstance(output, list | tuple) and output:
-        found = output[0]
-    elif hasattr(output, "logits"):
-        found = output.logits
-    if isinstance(found, Tensor):
-        return found
+    found = _tensor(output)
+    if found is not None:
+        return torch.cat([torch.zeros_like(found), found], 1) if found.ndim > 1 and found.shape[1] == 1 else found
     shown = f"a mapping with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else type(output).__name__
     raise UserError(
         f"{type(module).__name__}.forward returns {shown}; a tensor, 'out', 'logits' or a sequence would work."

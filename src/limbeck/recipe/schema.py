@@ -281,14 +281,16 @@ class Model(Component):
     """Merged over the recipe's ``train``; a teacher with weights and no ``train`` here is used as it is."""
     min_metric: Annotated[float, Field(ge=0, le=100)] | None = None
     """Points the teacher must reach on validation before anything is distilled from it."""
-    mean: tuple[float, float, float] | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
-    """What its input is normalised with; the model's own if absent."""
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """What its input is normalised with, a value a channel: 3 for RGB, 1 for grey, 4 with alpha; the model's own."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.weights and self.backbone_weights and not self.partial:
             raise ValueError("weights would overwrite backbone_weights; give one of them, or partial: true")
+        if self.mean and self.std and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; each needs one a channel")
         return self
 
 

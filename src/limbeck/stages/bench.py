@@ -1,5 +1,6 @@
 """Time every row of a run, or files on their own."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from limbeck.place import nearest
 from limbeck.recipe import Bench
 from limbeck.record import UserError
 from limbeck.runtimes._cores import cpu_has_bf16
-from limbeck.stages.context import Context
+from limbeck.stages.context import ROLES, Context
 from limbeck.stages.rows import Row, has, rows
 
 __all__ = ["device_for", "files", "refuse_unknown", "run"]
@@ -33,14 +34,22 @@ def run(context: Context) -> dict[str, Any]:
         return {"rows": {}}
     found = rows(context)
     height, width = context.preprocess(_Normalised()).shape
-    jobs = [_job(context, row, settings, (1, 3, height, width)) for row in found if row.timed and row.path.exists()]
+    shapes = {role: (1, _channels(context, role), height, width) for role in ROLES}
+    jobs = [_job(context, row, settings, shapes[row.model]) for row in found if row.timed and row.path.exists()]
     timed = _measured(jobs, settings)
-    counted = _counts(context, (1, 3, height, width))
+    counted = _counts(context, shapes)
     result = {}
     for row in found:
         size = {"file_mb": file_mb(row.path)} if row.path.exists() else {"error": _missing(row)}
-        result[row.id] = counted.get(row.model, {}) | size | timed.get(row.id, {}) | {"input": [1, 3, height, width]}
+        result[row.id] = counted.get(row.model, {}) | size | timed.get(row.id, {}) | {"input": list(shapes[row.model])}
     return {"rows": result}
+
+
+def _channels(context: Context, role: str) -> int:
+    """Channels of a network's input: its weight file has a mean for each."""
+    path = context.weights("student" if role.startswith("student") else role)
+    metadata = Metadata.read(path) if path.is_file() else None
+    return len(metadata.preprocess.mean) if metadata else 3
 
 
 def _missing(row: Row) -> str:
@@ -94,7 +103,7 @@ def _measured(jobs: list[Job], settings: Bench) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _counts(context: Context, shape: tuple[int, int, int, int]) -> dict[str, dict[str, Any]]:
+def _counts(context: Context, shapes: Mapping[str, tuple[int, int, int, int]]) -> dict[str, dict[str, Any]]:
     """Parameters and multiply-adds of each network, as it ships."""
     from limbeck.stages.train import load_role
 
@@ -102,7 +111,7 @@ def _counts(context: Context, shape: tuple[int, int, int, int]) -> dict[str, dic
     for role in ("teacher", "student"):
         if has(context, role):
             model = load_role(context, role)
-            found[role] = {"params_m": params_m(model), "macs_g": macs_g(model, shape)}
+            found[role] = {"params_m": params_m(model), "macs_g": macs_g(model, shapes[role])}
     for role in ("student-baseline", "student-longer"):
         found[role] = found["student"]
     return found
@@ -132,17 +141,18 @@ def files(
     described: dict[str, dict[str, Any]] = {}
     for path, model in zip(paths, _told_apart(paths), strict=True):
         metadata, shape = _input_of(path, size)
+        channels = len(metadata.preprocess.mean) if metadata else 3
         bare = metadata is None or shape != metadata.preprocess.shape
         for runtime, inference in _runs_in(path, settings):
             name = f"{model}.{runtime}" + ("-bf16" if inference == "bf16" else "")
             place, root = device_for(runtime, device), path.parent if trust else None
-            job = Job(name, runtime, path, (1, 3, *shape), settings.threads, place, inference, root, bare=bare)
+            job = Job(name, runtime, path, (1, channels, *shape), settings.threads, place, inference, root, bare=bare)
             jobs.append(job)
             described[name] = {
                 "id": name, "model": model, "format": path.suffix.lstrip("."), "runtime": runtime, "file": path.name,
                 "precision": metadata.precision if metadata else None, "inference_precision": inference,
                 "simulated": runtime == "eager" and metadata is not None and metadata.quantizer is not None,
-                "input": [1, 3, *shape], "file_mb": file_mb(path), "end_to_end_ms": None,
+                "input": [1, channels, *shape], "file_mb": file_mb(path), "end_to_end_ms": None,
             }  # fmt: skip
     _refuse_idle(settings, jobs)
     timed = _measured(jobs, settings)

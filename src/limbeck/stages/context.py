@@ -68,7 +68,7 @@ class Context:
             data = self.recipe.data
             found = build(
                 "datasets", data.spec, self.recipe.place / "data", self.recipe.root,
-                split=split, root=data_root(), where=self.recipe.place / "data",
+                split=split, root=data_root(), where=self.recipe.place / "data", alpha=self.alpha,
             )  # fmt: skip
             if not len(found):
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
@@ -80,6 +80,12 @@ class Context:
         """What a target is and which scores count."""
         found: Task = build("tasks", self.recipe.task.spec, self.recipe.place / "task", self.recipe.root)
         return found
+
+    @property
+    def alpha(self) -> bool:
+        """Whether a network takes a fourth channel, as its mean in the recipe says."""
+        sections = [self.recipe.student, *([self.recipe.teacher] if self.recipe.teacher else [])]
+        return any(section.mean is not None and len(section.mean) == 4 for section in sections)
 
     @property
     def num_classes(self) -> int:
@@ -115,8 +121,13 @@ class Context:
         model = as_logits(build("models", section.spec, where, self.recipe.root, **runtime))
         file = self.weight_file(section)
         carried = Metadata.read(file) if file else None
-        model.__dict__["mean"] = section.mean or (carried.preprocess.mean if carried else model.mean)
-        model.__dict__["std"] = section.std or (carried.preprocess.std if carried else model.std)
+        own: Any = carried.preprocess if carried else model
+        mean, std = section.mean or own.mean, section.std or own.std
+        model.__dict__["mean"], model.__dict__["std"] = mean, std
+        if len(mean) != len(std) or (":" not in section.kind and len(mean) != 3):
+            channels = f"{len(mean)} channels by its mean, {len(std)} by its std"
+            takes = f"{section.kind} takes RGB" if ":" not in section.kind else "give both, a value a channel"
+            raise UserError(f"{where / 'mean'}: the network takes {channels}; {takes}.")
         return model
 
     def weigh(self, model: Any, section: Model) -> None:

@@ -23,7 +23,7 @@ def refuse_other_answers(context: Context, model: Any, where: Place | str) -> No
     training = model.training
     model.eval()
     try:
-        logits = model(torch.zeros(2, 3, height, width, device=next(model.parameters()).device))
+        logits = model(torch.zeros(2, len(model.mean), height, width, device=next(model.parameters()).device))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: does not run on images of {height}x{width} (data.size): {reason}") from error

@@ -188,11 +188,16 @@ def _chosen(found: list[dict[str, Any]], count: int) -> list[tuple[int, str]]:
     return list(unique.items())[:count]
 
 
+def _in_colour(image: Any) -> Any:
+    """The first three channels of an image [h, w, c], or its one as grey."""
+    return image[..., 0] if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
+
+
 def _sample(dataset: Dataset, kept: _Kept, index: int, why: str, folder: Path) -> dict[str, Any]:
     sample = dataset[index]
     stem = f"{index:05d}"
     with whole(folder / f"{stem}.jpg") as part:
-        Image.fromarray(sample.image).save(part, quality=88)
+        Image.fromarray(_in_colour(sample.image)).save(part, quality=88)
     found: dict[str, Any] = {"name": sample.name, "why": why, "image": f"samples/{stem}.jpg", "masks": {}}
     if sample.target is not None:
         found["truth"] = _write_mask(folder / f"{stem}.truth.png", sample.target)

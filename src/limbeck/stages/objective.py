@@ -126,7 +126,8 @@ def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: s
     device = next(model.parameters()).device
     try:
         with torch.no_grad(), eval_mode(model):
-            image = torch.zeros(1, 3, *input_size(context.recipe.data.size, context.recipe.data.resize), device=device)
+            size = input_size(context.recipe.data.size, context.recipe.data.resize)
+            image = torch.zeros(1, len(getattr(model, "mean", "rgb")), *size, device=device)
             return {path: tensor.shape for path, tensor in tapped(image)[1].items()}
     finally:
         tapped.close()

@@ -53,7 +53,9 @@ def _one(context: Context, index: int, label: str, spec: Quantize) -> dict[str, 
     quantizer = build("quantizers", spec.spec, where, context.recipe.root)
     student = load_role(context, "student")
     preprocess = context.preprocess(student)
-    prepared = quantizer.prepare(student, torch.zeros(2, 3, *preprocess.shape), qat=spec.qat is not None)
+    prepared = quantizer.prepare(
+        student, torch.zeros(2, len(preprocess.mean), *preprocess.shape), qat=spec.qat is not None
+    )
     calibrate(prepared, _calibration_batches(context, spec, preprocess), spec.calibration.samples)
     files = weight_files(context)
     _write(context, quantizer, prepared, spec, f"{label}-ptq" if spec.qat else label, files, student)
@@ -106,7 +108,7 @@ def _calibration_batches(context: Context, spec: Quantize, preprocess: Preproces
     if spec.calibration.images:
         files = _calibration_files(context, spec.calibration.images)
         chosen = [files[i] for i in _spread(len(files), count, context.recipe.seed)]
-        images: Iterator[Any] = (read_image(file) for file in chosen)
+        images: Iterator[Any] = (read_image(file, alpha=context.alpha) for file in chosen)
     else:
         dataset = context.dataset("training")
         images = (dataset[i].image for i in _spread(len(dataset), count, context.recipe.seed))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.data.sample import void_of
 from limbeck.data.views import Batch
+from limbeck.graph.network import with_channels
 from limbeck.train.labels import TaskTerm
 from limbeck.train.taps import Tapped
 from limbeck.train.terms import Term
@@ -41,6 +42,7 @@ class Teacher:
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """What it computes at the tapped places for images in 0..1."""
         assert not self.model.training
+        image = with_channels(image, self.mean.shape[1])
         return self.tapped((image - self.mean.to(image.device)) / self.std.to(image.device))[1]
 
 
@@ -92,7 +94,7 @@ class Objective(nn.Module):
         teacher = self._teacher[0]
         with self._timed("teacher"):
             wanted = teacher(image) if teacher is not None and self.terms else {}
-        logits, taps = self._taps[0]((image - self.mean) / self.std)
+        logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean) / self.std)
         with self._timed("loss"):
             truth = _meant(target, batch.get("labelled"))
             parts = self._task_parts(taps, truth)
