@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from limbeck.build import build, names
+from limbeck.data.stats import ClassCounts
 from limbeck.losses.edge import edges
 from limbeck.record import UserError
 
-CLASSES, PIXELS = 5, [50, 20, 20, 5, 5]
+CLASSES, COUNTS = 5, ClassCounts([50, 20, 20, 5, 5], [100] * 5)
 SHAPE = (3, CLASSES, 6, 8)
 
 
@@ -20,7 +21,7 @@ SETTINGS = {"edge": {"width": 1}}
 
 
 def make(kind):
-    return build("losses", {"kind": kind, **SETTINGS.get(kind, {})}, "test", class_pixels=PIXELS)
+    return build("losses", {"kind": kind, **SETTINGS.get(kind, {})}, "test", class_counts=COUNTS)
 
 
 def distils(kind):
@@ -241,7 +242,7 @@ def test_losses_of_areas_refuse_whole_images(kind):
 )
 def test_impossible_settings_are_refused(spec, message):
     with pytest.raises(UserError, match=message):
-        build("losses", spec, "test", class_pixels=PIXELS)
+        build("losses", spec, "test", class_counts=COUNTS)
 
 
 @pytest.mark.parametrize("kind", ["kd", "cwd", "cgd"])
@@ -265,6 +266,6 @@ def test_an_edge_has_one_channel():
 
 def test_cross_entropy_refuses_what_it_cannot_do():
     with pytest.raises(UserError, match="label_smoothing"):
-        build("losses", {"kind": "cross_entropy", "label_smoothing": 1.0}, "test", class_pixels=PIXELS)
+        build("losses", {"kind": "cross_entropy", "label_smoothing": 1.0}, "test", class_counts=COUNTS)
     with pytest.raises(UserError, match="labelled"):
-        build("losses", {"kind": "cross_entropy", "class_weights": "log_frequency"}, "test", class_pixels=None)
+        build("losses", {"kind": "cross_entropy", "class_weights": "log_frequency"}, "test", class_counts=None)

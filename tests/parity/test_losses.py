@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 from torchmetrics.functional import kl_divergence as torchmetrics_kl
 
+from limbeck.data.stats import ClassCounts
 from limbeck.losses._labels import class_weights
 from limbeck.losses.attention import Attention
 from limbeck.losses.boundary import Boundary
@@ -221,26 +222,35 @@ def mean_one(weights):
 
 def test_inverse_frequency_weights():
     # Proportional to 1 / count; mean 1.
-    np.testing.assert_allclose(class_weights(PIXELS, "inverse_frequency"), mean_one([1 / n for n in PIXELS]), rtol=1e-6)
+    np.testing.assert_allclose(
+        class_weights(everywhere(PIXELS), "inverse_frequency"), mean_one([1 / n for n in PIXELS]), rtol=1e-6
+    )
+
+
+def everywhere(pixels):
+    """Each class in every image."""
+    return ClassCounts(list(pixels), [sum(pixels)] * len(pixels))
 
 
 def test_median_frequency_weights():
-    shares = [n / 1000 for n in PIXELS]
+    # Eigen & Fergus: freq(c) is over the images where c is present; the rarest class is in a tenth of the images.
+    areas = [1000, 800, 500, 100]
+    shares = [n / area for n, area in zip(PIXELS, areas, strict=True)]
     expected = mean_one([np.median(shares) / share for share in shares])
-    np.testing.assert_allclose(class_weights(PIXELS, "median_frequency"), expected, rtol=1e-6)
+    np.testing.assert_allclose(class_weights(ClassCounts(PIXELS, areas), "median_frequency"), expected, rtol=1e-6)
 
 
 def test_log_frequency_weights():
     # ENet: 1 / ln(1.02 + share); the ratio of weights is what matters.
     expected = mean_one([1 / math.log(1.02 + n / 1000) for n in PIXELS])
-    np.testing.assert_allclose(class_weights(PIXELS, "log_frequency"), expected, rtol=1e-6)
+    np.testing.assert_allclose(class_weights(everywhere(PIXELS), "log_frequency"), expected, rtol=1e-6)
     assert expected[3] / expected[0] == pytest.approx(math.log(1.62) / math.log(1.03))
 
 
 @pytest.mark.parametrize("kind", ["inverse_frequency", "median_frequency", "log_frequency"])
 def test_weights_of_absent_classes(kind):
-    weights = class_weights([600, 0, 400], kind)
+    weights = class_weights(everywhere([600, 0, 400]), kind)
     assert weights[1] == 0
     assert weights[[0, 2]].mean().item() == pytest.approx(1)
     assert weights[2] > weights[0]
-    assert class_weights([0, 0], kind).tolist() == [0, 0]
+    assert class_weights(everywhere([0, 0]), kind).tolist() == [0, 0]

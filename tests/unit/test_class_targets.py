@@ -8,6 +8,7 @@ from torch import nn
 
 from limbeck.data.sample import NO_CLASS, VOID, Sample, void_of
 from limbeck.data.sampler import Batches
+from limbeck.data.stats import ClassCounts
 from limbeck.data.transforms import Augmentation
 from limbeck.data.views import Views, load
 from limbeck.losses.cross_entropy import CrossEntropy
@@ -65,7 +66,7 @@ def test_cross_entropy_equals_torch(smoothing: float) -> None:
 
 def test_weights_count_images_and_images_without_a_class_cost_nothing() -> None:
     student, target = logits(0, 6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    loss = CrossEntropy(class_weights="inverse_frequency", class_pixels=[30, 10, 20])
+    loss = CrossEntropy(class_weights="inverse_frequency", class_counts=ClassCounts([30, 10, 20], [60] * 3))
     weights = torch.tensor([1 / 30, 1 / 10, 1 / 20])
     torch.testing.assert_close(loss(student, target), F.cross_entropy(student, target, weights))
     partly = target.clone()

@@ -9,6 +9,7 @@ from limbeck.cli import app
 from limbeck.data.inspect import duplicates, survey
 from limbeck.data.pairs import noting, pair
 from limbeck.data.sample import VOID
+from limbeck.data.stats import ClassCounts
 from limbeck.losses._labels import class_weights
 from limbeck.place import Place
 from limbeck.record import UserError
@@ -168,11 +169,12 @@ def test_statistics_are_written(folder, tmp_path):
     assert found.exit_code == 0, found.output
     written = json.loads((out / "stats.json").read_text())
     pixels = [3 * 4 * 16, 3 * 8 * 16, 0]
-    assert written["class_pixels"] == pixels
+    counts = ClassCounts(pixels, [sum(pixels), sum(pixels), 0])
+    assert (written["class_pixels"], written["class_areas"]) == (counts.pixels, counts.areas)
     assert written["class_images"] == [3, 3, 0]
     assert written["classes"] == CLASSES
     for kind in ("inverse_frequency", "median_frequency", "log_frequency"):
-        assert written["class_weights"][kind] == pytest.approx(class_weights(pixels, kind).tolist())
+        assert written["class_weights"][kind] == pytest.approx(class_weights(counts, kind).tolist())
     assert ["sky", "33.333", "100.0", "1.333", "1.333"] in [line.split()[:5] for line in found.output.splitlines()]
     for name in ("classes", "sizes"):
         assert Image.open(out / f"{name}.png").width > 500

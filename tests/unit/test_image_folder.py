@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from limbeck.build import build
-from limbeck.data.stats import class_pixels
+from limbeck.data.stats import count_classes
 from limbeck.record import UserError
 
 CLASSES = ("buildings", "forest", "glacier")
@@ -51,8 +51,8 @@ def test_the_intel_layout_is_found(intel: Path) -> None:
 
 def test_validation_takes_a_share_of_each_class_and_leaves_the_test_set_alone(intel: Path) -> None:
     training, validation = (read(intel, split, holdout=0.25) for split in ("training", "validation"))
-    assert class_pixels(training).tolist() == [15, 15, 15]
-    assert class_pixels(validation).tolist() == [5, 5, 5]
+    assert count_classes(training).pixels == [15, 15, 15]
+    assert count_classes(validation).pixels == [5, 5, 5]
     names = [{pair.image for pair in dataset.pairs} for dataset in (training, validation)]
     assert not names[0] & names[1]
     assert len(names[0] | names[1]) == 60

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from limbeck.data.sample import VOID, Sample
-from limbeck.data.stats import cache_folder, class_pixels
+from limbeck.data.stats import cache_folder, count_classes
 from limbeck.record import UserError
 
 
@@ -12,14 +12,24 @@ def test_pixels_are_counted_without_void(samples):
     for index in range(5):
         for label in range(4):
             expected[label] += (dataset[index].target == label).sum()
-    counted = class_pixels(dataset)
-    assert counted.dtype == np.int64
-    assert counted.tolist() == expected.tolist()
-    assert counted.sum() == 5 * (16 - 2) * 24
+    counted = count_classes(dataset)
+    assert counted.pixels == expected.tolist()
+    assert sum(counted.pixels) == 5 * (16 - 2) * 24
+
+
+def test_areas_are_of_the_images_that_a_class_is_in(samples):
+    class Two(samples):
+        targets = ([[0, 0, 1, VOID]], [[1, 1, 1, 1]])
+
+        def __getitem__(self, index):
+            return Sample(np.zeros((1, 4, 3), np.uint8), np.asarray(self.targets[index]), str(index))
+
+    counted = count_classes(Two(2))
+    assert (counted.pixels, counted.areas) == ([2, 5, 0, 0], [3, 7, 0, 0])
 
 
 def test_images_without_truth_count_nothing(samples):
-    assert class_pixels(samples(3, labelled=False)).tolist() == [0, 0, 0, 0]
+    assert count_classes(samples(3, labelled=False)).pixels == [0, 0, 0, 0]
 
 
 def test_the_second_time_nothing_is_read(samples):
@@ -30,17 +40,17 @@ def test_the_second_time_nothing_is_read(samples):
             Once.reads += 1
             return super().__getitem__(index)
 
-    first = class_pixels(Once(6))
+    first = count_classes(Once(6))
     assert Once.reads == 6
-    assert np.array_equal(class_pixels(Once(6)), first)
+    assert count_classes(Once(6)) == first
     assert Once.reads == 6
-    class_pixels(Once(7))
+    count_classes(Once(7))
     assert Once.reads == 13
 
 
 def test_progress_counts_to_the_end(samples):
     seen = []
-    class_pixels(samples(4), lambda done, total: seen.append((done, total)))
+    count_classes(samples(4), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -52,7 +62,7 @@ def test_a_broken_sample_stops_the_pass_and_leaves_no_record(samples):
             return super().__getitem__(index)
 
     with pytest.raises(UserError, match="tiny-2"):
-        class_pixels(Broken(4))
+        count_classes(Broken(4))
     assert not list(cache_folder().rglob("*.json"))
 
 
@@ -61,7 +71,7 @@ def test_ids_beyond_the_classes_do_not_grow_the_answer(samples):
         def __getitem__(self, index):
             return Sample(np.zeros((1, 3, 3), np.uint8), np.asarray([[0, 9, VOID]]), "odd")
 
-    assert class_pixels(Odd(1)).tolist() == [1, 0, 0, 0]
+    assert count_classes(Odd(1)).pixels == [1, 0, 0, 0]
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 
 from limbeck.data.sample import Sample
 from limbeck.data.sampler import Batches
-from limbeck.data.stats import class_pixels
+from limbeck.data.stats import count_classes
 from limbeck.data.transforms import Augmentation
 from limbeck.data.unlabelled import Joined, Unlabelled
 from limbeck.data.views import Views
@@ -96,7 +96,7 @@ def test_what_a_split_draws_stays(images, samples):
 def test_no_class_is_counted(images):
     found = Unlabelled(images("more", 3), "here", MAP)
     found.classes = ("a", "b")
-    assert class_pixels(found).tolist() == [0, 0]
+    assert count_classes(found).pixels == [0, 0]
 
 
 def test_padding_is_still_void(images):

@@ -16,7 +16,7 @@ from limbeck.record import UserError, digest, read_json, write_json
 
 __all__ = ["Survey", "duplicates", "survey"]
 
-MADE_BY = 1
+MADE_BY = 2
 """Changes when a survey of the same data would say something else."""
 
 
@@ -29,6 +29,7 @@ class Survey:
         labelled: Those with a truth.
         class_pixels: Pixels of each class, or images of it where a target is one label; void left out.
         class_images: Images that each class is in.
+        class_areas: Pixels that are not void of all the images that each class is in.
         void: Pixels without a class.
         sizes: Number of images of each size, ``height x width``.
         mean: Mean of red, green and blue, 0 to 1, over all pixels.
@@ -41,6 +42,7 @@ class Survey:
     labelled: int = 0
     class_pixels: list[int] = field(default_factory=list)
     class_images: list[int] = field(default_factory=list)
+    class_areas: list[int] = field(default_factory=list)
     void: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     mean: list[float] = field(default_factory=lambda: [0.0] * 3)
@@ -63,7 +65,7 @@ def survey(dataset: Known, progress: Callable[[int, int], None] | None = None) -
 def _read(dataset: Known, progress: Callable[[int, int], None] | None) -> Survey:
     found, count = Survey(), len(dataset.classes)
     levels = np.zeros((3, 256), np.int64)
-    total, present = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    total, present, areas = (np.zeros(count, np.int64) for _ in range(3))
     sizes: Counter[str] = Counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, one in enumerate(pool.map(lambda index: _look(dataset, index, count), range(len(dataset))), 1):
@@ -77,8 +79,10 @@ def _read(dataset: Known, progress: Callable[[int, int], None] | None) -> Survey
             found.void += one.void
             sizes[one.size] += 1
             total, present, levels = total + one.pixels, present + (one.pixels > 0), levels + one.levels
+            areas += np.where(one.pixels > 0, one.pixels.sum(), 0)
             found.pixels.setdefault(one.hash, []).append(one.name)
-    found.class_pixels, found.class_images, found.sizes = total.tolist(), present.tolist(), dict(sizes.most_common())
+    found.class_pixels, found.class_images, found.class_areas = total.tolist(), present.tolist(), areas.tolist()
+    found.sizes = dict(sizes.most_common())
     found.mean, found.std = _moments(levels)
     return found
 
@@ -104,11 +108,11 @@ def _look(dataset: Known, index: int, count: int) -> _Look | str:
     levels = np.stack([np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)])
     size = f"{sample.image.shape[0]}x{sample.image.shape[1]}"
     key = hashlib.blake2b(sample.image.tobytes(), digest_size=12, person=size.encode()[:16]).hexdigest()
-    return _Look(sample.name, size, key, sample.target is not None, void, pixels, levels)
+    return _Look(sample.name, size, key, sample.target is not None and sample.labelled, void, pixels, levels)
 
 
 def _classes(sample: Sample, count: int) -> tuple[Any, int]:
-    if sample.target is None:
+    if sample.target is None or not sample.labelled:
         return np.zeros(count, np.int64), 0
     target = sample.target.ravel()
     valid = target[target != void_of(sample.target)]

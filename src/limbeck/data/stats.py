@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from limbeck.data.sample import Sample, void_of
 from limbeck.record import read_json, write_json
 
-__all__ = ["class_pixels"]
+__all__ = ["ClassCounts", "count_classes"]
 
 
 class Known(Protocol):
@@ -33,24 +34,39 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "limbeck"
 
 
-def class_pixels(dataset: Known, progress: Callable[[int, int], None] | None = None) -> NDArray[np.int64]:
-    """Pixels of each class over the split, or images where each has one class; void left out, zeros without truth.
+@dataclass(frozen=True)
+class ClassCounts:
+    """How often each class is there.
+
+    Attributes:
+        pixels: Pixels of each class, or images of it where each has one class; void left out.
+        areas: Pixels that are not void of all the images that each class is in.
+    """
+
+    pixels: list[int]
+    areas: list[int]
+
+
+def count_classes(dataset: Known, progress: Callable[[int, int], None] | None = None) -> ClassCounts:
+    """Count the classes of a split; zeros without truth.
 
     Raises:
         UserError: For the first sample that cannot be read or holds wrong ids.
     """
-    file = cache_folder() / "class_pixels" / f"{dataset.digest()}.json"
+    file = cache_folder() / "class_counts" / f"{dataset.digest()}.json"
     if file.is_file():
-        return np.asarray(read_json(file), dtype=np.int64)
-    total = np.zeros(len(dataset.classes), dtype=np.int64)
-    num_classes = len(total)
+        return ClassCounts(**read_json(file))
+    num_classes = len(dataset.classes)
+    pixels, areas = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, counts in enumerate(pool.map(lambda i: _count(dataset[i], num_classes), range(len(dataset))), 1):
-            total += counts
+            pixels += counts
+            areas += np.where(counts > 0, counts.sum(), 0)
             if progress:
                 progress(done, len(dataset))
-    write_json(file, total.tolist())
-    return total
+    found = ClassCounts(pixels.tolist(), areas.tolist())
+    write_json(file, asdict(found))
+    return found
 
 
 def _count(sample: Sample, num_classes: int) -> NDArray[np.int64]:

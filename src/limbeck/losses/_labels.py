@@ -1,12 +1,12 @@
 """What losses on the labels share: the size they are computed at, and weights of classes."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.data.stats import ClassCounts
 from limbeck.record import UserError
 
 ClassWeights = Literal["inverse_frequency", "median_frequency", "log_frequency"]
@@ -30,14 +30,15 @@ def maps_at_target(logits: Tensor, target: Tensor, kind: str) -> Tensor:
     return at_target(logits, target)
 
 
-def class_weights(pixels: Sequence[int], kind: ClassWeights) -> Tensor:
+def class_weights(counts: ClassCounts, kind: ClassWeights) -> Tensor:
     """Weights of mean 1 that raise rare classes; a class without a pixel gets 0.
 
-    ``inverse_frequency``: 1 / share. ``median_frequency``: median share / share, Eigen & Fergus 2015, section 6.3.2.
-    ``log_frequency``: 1 / ln(1.02 + share), Paszke et al., ENet, 2016, section 5.2.
+    ``inverse_frequency``: 1 / share of all pixels. ``median_frequency``: median / share, of the pixels of those images
+    that the class is in, Eigen & Fergus 2015, section 6.3.2. ``log_frequency``: 1 / ln(1.02 + share of all pixels),
+    Paszke et al., ENet, 2016, section 5.2.
     """
-    share = torch.tensor(pixels, dtype=torch.float64)
-    share = share / share.sum().clamp(min=1)
+    pixels, areas = torch.tensor(counts.pixels, dtype=torch.float64), torch.tensor(counts.areas, dtype=torch.float64)
+    share = pixels / (areas if kind == "median_frequency" else pixels.sum()).clamp(min=1)
     seen = share > 0
     # The median of median_frequency cancels in the normalisation.
     raised = 1 / torch.log(1.02 + share) if kind == "log_frequency" else 1 / share.clamp(min=1e-12)
@@ -45,7 +46,7 @@ def class_weights(pixels: Sequence[int], kind: ClassWeights) -> Tensor:
     return (weights / weights.sum().clamp(min=1e-12) * seen.sum()).float()
 
 
-def weights_of(wanted: ClassWeights | list[float] | None, pixels: Sequence[int] | None) -> Tensor | None:
+def weights_of(wanted: ClassWeights | list[float] | None, counts: ClassCounts | None) -> Tensor | None:
     """The weights that ``class_weights`` of a loss asks for.
 
     Raises:
@@ -54,11 +55,11 @@ def weights_of(wanted: ClassWeights | list[float] | None, pixels: Sequence[int] 
     if wanted is None:
         return None
     if isinstance(wanted, str):
-        if pixels is None:
+        if counts is None:
             raise ValueError(f"class_weights: {wanted} needs labelled training data")
-        return class_weights(pixels, wanted)
-    if pixels is not None and len(wanted) != len(pixels):
-        raise ValueError(f"class_weights has {len(wanted)} numbers, but there are {len(pixels)} classes")
+        return class_weights(counts, wanted)
+    if counts is not None and len(wanted) != len(counts.pixels):
+        raise ValueError(f"class_weights has {len(wanted)} numbers, but there are {len(counts.pixels)} classes")
     if min(wanted, default=0) < 0 or not sum(wanted):
         raise ValueError(f"class_weights must not be negative, nor all 0, got {wanted}")
     return torch.tensor(wanted, dtype=torch.float32)

@@ -1,13 +1,12 @@
 """Cross-entropy against the labels."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limbeck.data.sample import void_of
+from limbeck.data.stats import ClassCounts
 from limbeck.losses._labels import ClassWeights, at_target, weights_of
 
 __all__ = ["CrossEntropy"]
@@ -33,7 +32,7 @@ class CrossEntropy(nn.Module):
         class_weights: Raise rare classes, by the training split's pixels (images, where each has one class), or give a
             number for each; None weighs all the same.
         label_smoothing: Share of the label's mass that is spread over all classes.
-        class_pixels: Pixels of each class, from the data.
+        class_counts: How often each class is there, from the data.
     """
 
     weights: Tensor | None
@@ -42,12 +41,12 @@ class CrossEntropy(nn.Module):
         self,
         class_weights: ClassWeights | list[float] | None = None,
         label_smoothing: float = 0.0,
-        class_pixels: Sequence[int] | None = None,
+        class_counts: ClassCounts | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        self.register_buffer("weights", weights_of(class_weights, class_pixels), persistent=False)
+        self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

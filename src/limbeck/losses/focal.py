@@ -1,13 +1,12 @@
 """Focal loss: cross-entropy that looks away from what is already right."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from limbeck.data.sample import void_of
+from limbeck.data.stats import ClassCounts
 from limbeck.losses._labels import ClassWeights, at_target, weights_of
 
 __all__ = ["Focal"]
@@ -37,7 +36,7 @@ class Focal(nn.Module):
         gamma: How far it looks away; 0 is cross-entropy.
         class_weights: The paper's alpha, by the training split's pixels or a number for each class; None weighs all the
             same. They scale the loss: it is divided by the number of pixels, not by their weights.
-        class_pixels: Pixels of each class, from the data.
+        class_counts: How often each class is there, from the data.
 
     Raises:
         ValueError: If ``gamma`` is negative.
@@ -49,13 +48,13 @@ class Focal(nn.Module):
         self,
         gamma: float = 2.0,
         class_weights: ClassWeights | list[float] | None = None,
-        class_pixels: Sequence[int] | None = None,
+        class_counts: ClassCounts | None = None,
     ) -> None:
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma must be >= 0, got {gamma}")
         self.gamma = gamma
-        self.register_buffer("weights", weights_of(class_weights, class_pixels), persistent=False)
+        self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w], or of [n, c] against [n]."""

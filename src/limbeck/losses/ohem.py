@@ -1,7 +1,6 @@
 """Cross-entropy of the hardest pixels alone (OHEM)."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from limbeck.data.sample import VOID
+from limbeck.data.stats import ClassCounts
 from limbeck.losses._labels import ClassWeights, maps_at_target, weights_of
 
 __all__ = ["HardExamples"]
@@ -48,7 +48,7 @@ class HardExamples(nn.Module):
         threshold: Pixels are hard where their label's probability is below this; in (0, 1].
         min_kept: So much is kept where fewer are hard: up to 1 a share of the batch's valid pixels, above 1 a number.
         class_weights: As of ``cross_entropy``.
-        class_pixels: Pixels of each class, from the data.
+        class_counts: How often each class is there, from the data.
 
     Raises:
         ValueError: If ``threshold`` is not in (0, 1], or ``min_kept`` is negative.
@@ -61,7 +61,7 @@ class HardExamples(nn.Module):
         threshold: float = 0.7,
         min_kept: float = 0.1,
         class_weights: ClassWeights | list[float] | None = None,
-        class_pixels: Sequence[int] | None = None,
+        class_counts: ClassCounts | None = None,
     ) -> None:
         super().__init__()
         if not 0 < threshold <= 1:
@@ -69,7 +69,7 @@ class HardExamples(nn.Module):
         if min_kept < 0:
             raise ValueError(f"min_kept must be >= 0, got {min_kept}")
         self.threshold, self.min_kept = threshold, min_kept
-        self.register_buffer("weights", weights_of(class_weights, class_pixels), persistent=False)
+        self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w]."""

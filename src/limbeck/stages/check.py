@@ -155,8 +155,10 @@ def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
 
 def _losses(recipe: Recipe, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:
     """Build the losses on the labels of a network's trainings, those of its auxiliary heads too."""
+    from limbeck.data.stats import ClassCounts
     from limbeck.stages.objective import task_terms
 
+    counts = ClassCounts([1] * num_classes, [num_classes] * num_classes)
     for section, where in sections:
         if section is not None:
-            task_terms(recipe, model, section, where / "task", [1] * num_classes)
+            task_terms(recipe, model, section, where / "task", counts)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck.build import build
-from limbeck.data.stats import class_pixels
+from limbeck.data.stats import ClassCounts, count_classes
 from limbeck.data.transforms import input_size
 from limbeck.graph.network import aux_heads
 from limbeck.place import Place
@@ -33,8 +33,8 @@ def make_objective(
     where = context.recipe.place / "train" / "task"
     specs = [*(loss.spec for loss in settings.task), *_own_losses(model).values()]
     weighted = any(spec.get("class_weights") for spec in specs)
-    pixels = class_pixels(context.dataset("training")).tolist() if weighted else None
-    task = task_terms(context.recipe, model, settings, where, pixels)
+    counts = count_classes(context.dataset("training")) if weighted else None
+    task = task_terms(context.recipe, model, settings, where, counts)
     if settings.sync_batch_norm and context.device != "cpu":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     normalised: Any = normalisation or model
@@ -45,19 +45,19 @@ def make_objective(
 
 
 def task_terms(
-    recipe: Recipe, model: nn.Module, settings: Train, where: Place, pixels: Sequence[int] | None
+    recipe: Recipe, model: nn.Module, settings: Train, where: Place, counts: ClassCounts | None
 ) -> list[TaskTerm]:
     """The losses against the labels: the recipe's on the logits, and those of the model's auxiliary heads."""
     places = [where / index for index in range(len(settings.task))] if len(settings.task) > 1 else [where]
     names = _names([loss.kind for loss in settings.task]) if len(settings.task) > 1 else ["task"]
     task = [
-        TaskTerm(name, _task_loss(recipe, row.spec, place, pixels), row.weight)
+        TaskTerm(name, _task_loss(recipe, row.spec, place, counts), row.weight)
         for name, row, place in zip(names, settings.task, places, strict=True)
     ]
     heads: dict[str, float | TaskTerm] = dict(aux_heads(model))  # type: ignore[arg-type]
     for path, spec in _own_losses(model).items():
         own = {key: value for key, value in spec.items() if key != "weight"}
-        loss = _task_loss(recipe, own, f"{type(model).__name__}.aux[{path!r}]", pixels)
+        loss = _task_loss(recipe, own, f"{type(model).__name__}.aux[{path!r}]", counts)
         heads[path] = TaskTerm(path, loss, spec.get("weight", 1.0))
     return [*task, *of_heads(heads, task)]
 
@@ -73,8 +73,8 @@ def _own_losses(model: nn.Module) -> dict[str, dict[str, Any]]:
     return {path: head for path, head in aux_heads(model).items() if isinstance(head, dict)}
 
 
-def _task_loss(recipe: Recipe, spec: dict[str, Any], where: Place | str, pixels: Sequence[int] | None) -> Any:
-    loss = build("losses", spec, where, recipe.root, class_pixels=pixels)
+def _task_loss(recipe: Recipe, spec: dict[str, Any], where: Place | str, counts: ClassCounts | None) -> Any:
+    loss = build("losses", spec, where, recipe.root, class_counts=counts)
     if _wanted(loss) == 3:
         raise UserError(f"{where}: {spec['kind']} compares a student with a teacher; its place is in distil.")
     return loss

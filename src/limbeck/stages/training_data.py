@@ -4,7 +4,7 @@ from typing import Any
 
 from limbeck import show
 from limbeck.data.cache import Remembered
-from limbeck.data.stats import class_pixels
+from limbeck.data.stats import count_classes
 from limbeck.data.transforms import Augmentation
 from limbeck.data.unlabelled import Joined
 from limbeck.data.views import Views
@@ -42,7 +42,7 @@ def check_data(context: Context, role: str) -> None:
         splits["unlabelled"] = unlabelled(context)
     for split, dataset in splits.items():
         with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
-            class_pixels(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
+            count_classes(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
 
 
 def views_of(context: Context, role: str) -> Views:
