@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from limbeck.build import build
-from limbeck.data.sample import VOID
+from limbeck.data.sample import NO_CLASS, VOID
+from limbeck.data.stats import count_classes
 from limbeck.datasets import drawn
 from limbeck.recipe import read
 from limbeck.record import UserError
@@ -124,13 +125,31 @@ def test_missing_sources_are_named_or_left_out_aloud(root, capfd):
         mix(root, one={"data": gone["data"]}, two=gone, missing="skip")
 
 
-def test_images_without_masks_are_void_among_others_with_masks(root):
+def test_images_without_masks_are_unlabelled_among_others_with_masks(root):
     bare = {"data": {"kind": "folder", "path": "two", "annotations": None}, "map": None}
     data = mix(root, two=bare)
-    assert (data[6].target == VOID).all()
+    assert [data[index].labelled for index in range(8)] == [True] * 5 + [False] * 3
+    assert count_classes(data) == count_classes(mix(root, two={"splits": ["test"]}))
     assert data[6].target.shape == data[6].image.shape[:2]
     alone = mix(root, sources=[{"name": "two"} | bare])
     assert alone[0].target is None
+    assert alone[0].labelled
+
+
+def test_classes_of_whole_images_are_mapped_too(tmp_path):
+    for name in ("cat", "dog", "van"):
+        for split in ("training", "validation"):
+            (tmp_path / "three" / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((8, 8, 3), len(name), np.uint8)).save(tmp_path / "three" / split / name / "0.png")
+    pets = {
+        "name": "pets",
+        "data": {"kind": "image_folder", "path": "three"},
+        "map": {"cat": "pet", "dog": "pet", "van": "void"},
+    }
+    given = {"kind": "mix", "classes": ["thing", "pet"], "sources": [pets | {"crop": [0, 0, 0.5, 1]}]}
+    data = build("datasets", given, "data", split="training", root=tmp_path)
+    assert [int(data[index].target) for index in range(3)] == [1, 1, NO_CLASS]
+    assert data[0].image.shape == (8, 4, 3)
 
 
 def test_the_digest_follows_whatever_changes_the_samples(root):

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from limbeck.data.sample import VOID, Sample
+from limbeck.data.sample import NO_CLASS, VOID, Sample
 from limbeck.place import Place, nearest
 from limbeck.recipe import Section
 from limbeck.record import UserError
 
-__all__ = ["NOT_SCORED", "Source", "cropped", "table_of"]
+__all__ = ["NOT_SCORED", "Source", "cropped", "mapped", "table_of"]
 
 Split = Literal["training", "validation", "test"]
 Side = Annotated[float, Field(ge=0)]
@@ -90,6 +90,15 @@ def _number(where: Place, name: str, key: str, theirs: tuple[str, ...]) -> int:
             f"It has {', '.join(theirs) or 'none: its images have no masks'}."
         )
     return number
+
+
+def mapped(table: NDArray[np.uint8], target: NDArray[np.integer]) -> NDArray[np.integer]:
+    """A source's target with the mix's classes: a map [h, w], or one class without axes."""
+    if target.ndim:
+        found: NDArray[np.integer] = table[target]
+        return found
+    label = VOID if int(target) == NO_CLASS else table[int(target)]
+    return np.asarray(NO_CLASS if label == VOID else label, np.int64)
 
 
 def cropped(source: Source, sample: Sample, target: Any) -> tuple[NDArray[np.uint8], Any]:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +14,7 @@ from limbeck.build import build
 from limbeck.data.sample import VOID, Sample
 from limbeck.datasets import Dataset
 from limbeck.datasets._absent import absent
-from limbeck.datasets._mix_source import NOT_SCORED, Source, cropped, table_of
+from limbeck.datasets._mix_source import NOT_SCORED, Source, cropped, mapped, table_of
 from limbeck.place import Place
 from limbeck.record import UserError, digest
 
@@ -27,7 +26,7 @@ DATA = Place("recipe", ("data",))
 class Mix:
     """Samples of several sources, one source after the other, with the classes of the mix.
 
-    An image without a mask counts as void all over where others have masks.
+    An image without a target counts as unlabelled where others have one.
 
     Args:
         split: Which of the splits to read.
@@ -40,7 +39,6 @@ class Mix:
 
     Attributes:
         sources: Names of the sources that have this split.
-        licence: The terms that each of them comes under, as far as they are known.
         draws: For each of them its number of samples and how many of these an epoch of training draws.
 
     Raises:
@@ -69,7 +67,6 @@ class Mix:
         ]
         self._ends = list(accumulate(len(part) for part in self._parts))
         self.sources = tuple(source.name for source in self._given)
-        self.licence = {source.name: getattr(part, "licence", None) for _, source, part in present}
         self.draws = tuple(
             (len(part), max(1, round(len(part) * source.weight)))
             for part, source in zip(self._parts, self._given, strict=True)
@@ -83,14 +80,15 @@ class Mix:
         index = range(len(self))[index]
         which = bisect_right(self._ends, index)
         sample = self._parts[which][index - (self._ends[which - 1] if which else 0)]
-        source = self._given[which]
-        target = sample.target
-        if target is None and self._labelled:
-            target = np.full(sample.image.shape[:2], VOID, np.uint8)
+        source, target, axes = self._given[which], sample.target, self._axes
+        labelled = target is not None and sample.labelled
+        if target is None and axes is not None:
+            target = np.zeros(sample.image.shape[:axes], np.uint8)
         elif target is not None:
-            target = self._tables[which][target]
+            target = mapped(self._tables[which], target)
         image, target = cropped(source, sample, target)
-        return replace(sample, image=image, target=target, name=f"{source.name}/{sample.name}", source=source.name)
+        name = f"{source.name}/{sample.name}"
+        return Sample(image, target, name, source.name, labelled=labelled or target is None)
 
     @property
     def pairs(self) -> list[Any]:
@@ -103,8 +101,10 @@ class Mix:
         return digest([self.classes, [(s.name, p.digest(), t.tolist(), s.crop) for s, p, t in parts]])
 
     @cached_property
-    def _labelled(self) -> bool:
-        return any(part[0].target is not None for part in self._parts)
+    def _axes(self) -> int | None:
+        """Axes of the targets, 2 of maps and 0 of classes; None where no source has any."""
+        targets = (part[0].target for part in self._parts)
+        return next((target.ndim for target in targets if target is not None), None)
 
 
 def _check_names(classes: Sequence[str], sources: Sequence[Source], colours: Sequence[Any] | None) -> None:

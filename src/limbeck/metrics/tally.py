@@ -62,7 +62,7 @@ class Tally:
         part = self._parts.setdefault(sample.source, _Part(len(self.classes)))
         part.images += 1
         try:
-            if sample.target is not None:
+            if sample.target is not None and sample.labelled:
                 part.confusion += own.add(mask, sample.target)
                 part.with_target += 1
                 if self.boundary:
@@ -132,7 +132,7 @@ class ClassTally:
             tallies.append(self._sources.setdefault(sample.source, Labels(len(self.classes))))
         try:
             for labels in tallies:
-                labels.add(sample.name, logits, label, sample.target, reference)
+                labels.add(sample.name, logits, label, sample.target if sample.labelled else None, reference)
         except ValueError as error:
             raise UserError(f"{sample.name}: {error}") from error
 

@@ -19,6 +19,8 @@ from limbeck.stages.unlabelled import unlabelled
 __all__ = ["check", "files"]
 
 ASSUMED_CLASSES = 21
+NO_DOWNLOAD = {"backbone": "random", "encoder_weights": None}
+"""Arguments of models that name a library's weights, and what takes none."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def _exports(context: Context) -> None:
 
 def _bare(context: Context, section: Model, where: Place, num_classes: int) -> Any:
     """The network of a section with random weights; a missing weight file is no error here."""
-    return context.network(section.model_copy(update={"weights": None}), where, num_classes)
+    named = {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
+    return context.network(section.model_copy(update={"weights": None, **named}), where, num_classes)
 
 
 def _answers(context: Context, model: Any, where: Place) -> None:
