@@ -106,3 +106,23 @@ def test_losses_have_their_place(checked, mine):
     teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\ndistil: [{kind: cross_entropy}]\n"
     with pytest.raises(UserError, match=r"distil.0: cross_entropy looks at labels alone"):
         checked(teacher)
+
+
+def test_losses_fit_the_task(checked, mine, tmp_path):
+    with pytest.raises(UserError, match=r"train.task: edge looks at logits \[n, 1, h, w\], got \[2, 2, 8, 8\]"):
+        checked("", "train.task.kind=edge")
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "def one_hot():\n    return nn.BCEWithLogitsLoss()\n"
+        "def each():\n    return nn.CrossEntropyLoss(reduction='none')\n"
+    )
+    with pytest.raises(UserError, match=r"train.task: does not run on maps \[n, c, h, w\] and their target"):
+        checked("", "train.task.kind=./own.py:one_hot")
+    with pytest.raises(UserError, match=r"train.task: gives Tensor \[2, 8, 8\], not one number"):
+        checked("", "train.task.kind=./own.py:each")
+    assert checked("", "train.task=[{kind: dice}, {kind: lovasz, weight: 0.5}]")
+
+
+def test_losses_of_areas_are_not_for_whole_images():
+    with pytest.raises(UserError, match=r"train.task.*: dice is a loss of maps"):
+        check(read("smoke/classification", ["train.task={kind: dice}"]))

@@ -69,9 +69,9 @@ def check(recipe: Recipe) -> list[str]:
         _answers(context, teacher, recipe.place / "teacher")
         lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
         lines += _matches(context, student, teacher)
-        _losses(recipe, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
+        _losses(context, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
     after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
-    _losses(recipe, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
+    _losses(context, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
     for index, spec in enumerate(recipe.quantize):
         build("quantizers", spec.spec, recipe.place / "quantize" / index, recipe.root)
     _exports(context)
@@ -156,12 +156,16 @@ def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
     return lines
 
 
-def _losses(recipe: Recipe, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:
-    """Build the losses on the labels of a network's trainings, those of its auxiliary heads too."""
+def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:
+    """Build the losses on the labels of a network's trainings, those of its auxiliary heads too, and try them."""
     from limbeck.data.stats import ClassCounts
+    from limbeck.stages.dry_run import refuse_loss
     from limbeck.stages.objective import task_terms
+    from limbeck.train.taps import LOGITS
 
     counts = ClassCounts([1] * num_classes, [num_classes] * num_classes)
     for section, where in sections:
         if section is not None:
-            task_terms(recipe, model, section, where / "task", counts)
+            for term in task_terms(context.recipe, model, section, where / "task", counts):
+                if term.at == LOGITS:
+                    refuse_loss(context, term.loss, num_classes, where / "task")

@@ -17,6 +17,7 @@ from limbeck.recipe import Recipe, Train
 from limbeck.recipe import Term as TermSection
 from limbeck.record import UserError
 from limbeck.stages.context import Context
+from limbeck.stages.dry_run import refuse_loss
 from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
 from limbeck.train.taps import LOGITS, Tapped
@@ -35,6 +36,9 @@ def make_objective(
     weighted = any(spec.get("class_weights") for spec in specs)
     counts = count_classes(context.dataset("training")) if weighted else None
     task = task_terms(context.recipe, model, settings, where, counts)
+    for term in task:
+        if term.at == LOGITS:
+            refuse_loss(context, term.loss, context.num_classes, where)
     if settings.sync_batch_norm and context.device != "cpu":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     normalised: Any = normalisation or model
