@@ -61,6 +61,20 @@ def cityscapes(root: Path) -> None:
                 mask(root / f"cityscapes/gtFine/{split}/{city}/{name}_gtFine_labelIds.png", ids, number)
 
 
+def hub(root: Path) -> None:
+    """Parquet files as the hub has them."""
+    from datasets import Dataset, Features
+    from datasets import Image as Column
+
+    folder(root)
+    (root / "rows/data").mkdir(parents=True)
+    for split, called in (("training", "train"), ("validation", "validation")):
+        columns = {"image": f"mine/images/{split}", "mask": f"mine/annotations/{split}"}
+        files = {name: [str(path) for path in sorted((root / place).iterdir())] for name, place in columns.items()}
+        table = Dataset.from_dict(files, Features({"image": Column(), "mask": Column()}))
+        table.to_parquet(str(root / f"rows/data/{called}-00000-of-00001.parquet"))
+
+
 def folder(root: Path) -> None:
     for split, length in (("training", 4), ("validation", 3)):
         for number in range(length):

@@ -55,6 +55,7 @@ EXTRAS = {
     "transformers": "hf", "segmentation_models_pytorch": "smp", "openvino": "openvino", "onnxruntime": "runtime",
     "onnx": "onnx", "onnxscript": "onnx", "torchao": "quant", "torch": "train", "torchvision": "train",
     "accelerate": "train", "safetensors": "train", "matplotlib": "report",
+    "datasets": "hub",
 }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ SPECS = {
         ],
     },
     "image_folder": {"path": "flowers"},
+    "hub": {"path": "rows/data/*.parquet", "mask_column": "mask", "classes": ["a", "b", "c"]},
 }
 DOUBLES = {"ade20k": 1}
 """Colours that a published palette has twice."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -155,21 +156,31 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def read_image(path: Path, *, alpha: bool = False) -> NDArray[np.uint8]:
+def read_image(path: Path, *, alpha: bool = False, data: bytes | None = None) -> NDArray[np.uint8]:
     """RGB pixels [h, w, 3], turned upright as the camera says; with ``alpha``, [h, w, 4], opaque where it has none.
+
+    Args:
+        path: The file or, with ``data``, what messages call it.
+        alpha: Give the fourth channel too.
+        data: Its bytes, where it is part of another file.
 
     Raises:
         UserError: If the file is truncated or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGBA" if alpha else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable image ({error}); restore or remove it.") from error
 
 
 def read_mask(
-    path: Path, num_classes: int, size: tuple[int, int], zero_label: bool = False, void: Sequence[int] = ()
+    path: Path,
+    num_classes: int,
+    size: tuple[int, int],
+    zero_label: bool = False,
+    void: Sequence[int] = (),
+    data: bytes | None = None,
 ) -> NDArray[np.uint8]:
     """Class ids [h, w] of an index or palette image; 255 is void.
 
@@ -179,6 +190,7 @@ def read_mask(
         size: Height and width of the image it belongs to.
         zero_label: Reduce: 0 becomes void, n becomes n - 1, once, here.
         void: Other values that mean void, before any reduction.
+        data: Its bytes, where it is part of another file; ``path`` is then what messages call it.
 
     Raises:
         UserError: If the mask is unreadable, coloured, of another size or holds other ids, or 255 would be a class.
@@ -186,7 +198,7 @@ def read_mask(
     if num_classes > VOID:
         raise UserError(f"{path}: index masks hold at most {VOID} classes, as id 255 is void; found {num_classes}.")
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             mode, pixels = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable mask ({error}); restore or remove it.") from error

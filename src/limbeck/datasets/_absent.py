@@ -1,6 +1,7 @@
 """Whether the files that a data set reads are on this machine."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,5 +24,6 @@ def absent(spec: Mapping[str, Any], root: Path, code: Path | None = None) -> lis
     found = [path for data in inner if isinstance(data, Mapping) for path in absent(data, root, code)]
     if "root" not in parameters or inner:
         return found
-    own = root / str(spec.get("path", parameters["path"].default if "path" in parameters else ""))
+    path = str(spec.get("path", parameters["path"].default if "path" in parameters else ""))
+    own = root / re.split(r"[^/]*[*?\[{]", path)[0]
     return [] if own.exists() else [own]
