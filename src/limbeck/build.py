@@ -52,10 +52,9 @@ def find(room: str, kind: str, where: Place | str, root: Path | None = None) -> 
 
 
 EXTRAS = {
-    "transformers": "hf", "segmentation_models_pytorch": "smp", "openvino": "openvino", "onnxruntime": "runtime",
-    "onnx": "onnx", "onnxscript": "onnx", "torchao": "quant", "torch": "train", "torchvision": "train",
-    "accelerate": "train", "safetensors": "train", "matplotlib": "report",
-    "datasets": "hub",
+    "transformers": "hf", "segmentation_models_pytorch": "smp", "timm": "timm", "openvino": "openvino",
+    "onnxruntime": "runtime", "onnx": "onnx", "onnxscript": "onnx", "torchao": "quant", "torch": "train",
+    "torchvision": "train", "accelerate": "train", "safetensors": "train", "matplotlib": "report", "datasets": "hub",
 }  # fmt: skip
 
 

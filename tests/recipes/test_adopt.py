@@ -12,6 +12,7 @@ from limbeck import cli
 from limbeck.recipe import read
 from limbeck.record import UserError
 from limbeck.stages.adopt import adopt
+from limbeck.stages.check import check
 
 MODEL = '''
 from torch import nn
@@ -231,3 +232,34 @@ def test_without_data_a_recipe_is_meant(
     with pytest.raises(SystemExit):
         call(monkeypatch, "quantize", "smoke/unet", *option)
     assert f"{option[0]}: only for a network of your own, with --data" in capsys.readouterr().err
+
+
+CLASSIFIER = """
+from torch import nn
+
+def build(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+"""
+
+
+def test_folders_of_classes_make_a_classifier_of_code(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            images(tmp_path / "pets" / split / name, 2)
+    (tmp_path / "models.py").write_text(CLASSIFIER)
+    recipe = read(adopt(f"{tmp_path}/models.py:build", str(tmp_path / "pets"), target="openvino"))
+    assert recipe.task.kind == "classification"
+    assert recipe.data.spec == {"kind": "image_folder", "path": str(tmp_path / "pets")}
+    assert recipe.data.size == (224, 224)
+    assert check(recipe)[0].startswith("data     image_folder, 2 classes, 4 training and 4 validation images")
+
+
+def test_the_kind_says_that_it_classifies(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"x": torch.zeros(1)}, tmp_path / "plain.pth")
+    photos = images(tmp_path / "photos", 5)
+    arch = "torchvision_classifier,arch=resnet18"
+    recipe = read(adopt(str(tmp_path / "plain.pth"), f"{photos}", target="onnxruntime", arch=arch))
+    assert recipe.task.kind == "classification"
+    assert recipe.data.spec["folders"] == {"training": "."}

@@ -55,6 +55,7 @@ WEIGHTS = {
     "*mit[-_]b[0-5]*": NVIDIA,
     "*segformer?b[0-5]*": NVIDIA,
     "torchvision *": TORCHVISION,
+    "torchvision_classifier *": TORCHVISION,
     "lightweight_deeplabv3 *": TORCHVISION,
 }
 """Patterns of "kind weights", the first that fits decides: published weights keep their names in every copy."""

@@ -12,11 +12,12 @@ from limbeck.data.pairs import find_files
 from limbeck.place import Place, dump, parse
 from limbeck.recipe import Model, from_dict
 from limbeck.record import UserError, write_text
+from limbeck.stages.class_data import class_section, gives_classes, has_class_folders
 from limbeck.stages.context import runs_root
 
 __all__ = ["adopt", "data_section"]
 
-DEFAULT_SIZE = (512, 512)
+DEFAULT_SIZE, CLASS_SIZE = (512, 512), (224, 224)
 
 
 def adopt(
@@ -33,11 +34,12 @@ def adopt(
 
     Args:
         model: Weight file, folder or hub id of the Hugging Face hub, or ``./models.py:build``.
-        data: Folder of images and masks or of images alone, or the kind of a data set.
+        data: Folder of images and masks, for a classifier of a folder for each class, or of images alone; or the kind
+            of a data set.
         target: Runtime that the integer file is for.
         arch: Kind and arguments of a weight file that does not say them, such as ``torchvision,arch=fcn_resnet50``.
         weights: Weight file for a network that code builds.
-        size: Input height and width; the weight file's own, else 512x512.
+        size: Input height and width; the weight file's own, else 512x512, or 224x224 for a classifier.
         name: Name of the run; made of model and target if None.
 
     Raises:
@@ -45,9 +47,12 @@ def adopt(
     """
     student, metadata = _student(model, arch, weights)
     classes = metadata.classes if metadata else _labels(model).classes
-    section = data_section(data, classes) | _resize(size, metadata)
+    classifies, folder = gives_classes(student, metadata, data), Path(data)
+    own = class_section(folder, classes) if classifies and folder.is_dir() else _dense_section(data, classes)
+    section = own | _resize(size or (CLASS_SIZE if classifies and metadata is None else None), metadata)
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(model).stem}-{target}").strip("-.")
-    recipe = {"name": name, "data": section, "student": student, "quantize": [{"kind": "pt2e", "target": target}]}
+    recipe: dict[str, Any] = {"name": name} | ({"task": {"kind": "classification"}} if classifies else {})
+    recipe |= {"data": section, "student": student, "quantize": [{"kind": "pt2e", "target": target}]}
     from_dict(recipe, Place(f"quantize {model}"), runs_root())  # a wrong name must not become a path
     path = runs_root() / f"{name}.yaml"
     made_by = " ".join(f"# Made by: limbeck quantize {model} --data {data} --target {target}".split())
@@ -154,7 +159,12 @@ def _labels(model: str) -> Labels:
 
 
 def data_section(data: str, classes: Sequence[str]) -> dict[str, Any]:
-    """The data section: a kind by its name, a laid-out folder, or a plain folder of images."""
+    """The data section: a kind by its name, a folder in one of the usual layouts, or a plain folder of images."""
+    return class_section(Path(data), classes) if has_class_folders(Path(data)) else _dense_section(data, classes)
+
+
+def _dense_section(data: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The same where a folder's images are to have masks, or nothing."""
     folder = Path(data)
     if not folder.is_dir():
         kind, *arguments = data.split(",")

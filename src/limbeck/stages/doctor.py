@@ -24,6 +24,7 @@ PACKAGES = {
     "onnxruntime": ("runtime", "running ONNX files"),
     "openvino": ("openvino", "running ONNX and OpenVINO files, the fastest INT8 on x86"),
     "transformers": ("hf", "SegFormer and hub weights"),
+    "timm": ("timm", "hundreds of classifiers"),
     "segmentation_models_pytorch": ("smp", "Unet, FPN, PSPNet, ... with hundreds of encoders"),
     "matplotlib": ("report", "plots of the report"),
 }
