@@ -53,12 +53,26 @@ def recipe(tmp_path):
         ("smp", "mit_b2 imagenet", False),
         ("torchvision", "DEFAULT", None),
         ("lightweight_deeplabv3", "coco_voc", None),
+        ("sceneseg", "imagenet", None),
+        ("smp", "ResNet50_Weights.DEFAULT", None),
     ],
 )
 def test_published_weights_are_known_by_name(kind, name, commercial):
     licence = licence_of_weights(kind, name)
     assert licence is not None
     assert licence.commercial is commercial
+
+
+@pytest.mark.parametrize(
+    ("name", "commercial"),
+    [
+        ("MIT", True), ("apache-2.0", True), ("CC BY 4.0", True), ("cc-by-sa-4.0", True), ("CC0-1.0", True),
+        ("cc-by-nc-4.0", False), ("CC BY-NC-SA", False), ("Non-commercial research", False),
+        ("other", None), ("openrail", None), ("our own terms", None), ("cc-by-nd-4.0", None), ("?", None),
+    ],
+)  # fmt: skip
+def test_a_name_alone_may_say_enough(name, commercial):
+    assert Licence.named(name) == Licence(name, "", commercial)
 
 
 def test_other_weights_are_not_guessed_at():
@@ -92,6 +106,8 @@ def test_weights_inside_a_network_count(recipe):
     found = terms(recipe("{kind: segformer, weights: nvidia/mit-b0}", smp), Scenes, "student-baseline")
     assert found["weights mit_b0 imagenet"].commercial is False
     backbone = "{kind: lightweight_deeplabv3, backbone: %s}"
+    encoder = recipe("weights: nvidia/mit-b0", "backbone_weights: nvidia/mit-b0")
+    assert terms(encoder, Scenes, "student-baseline")["weights nvidia/mit-b0"].commercial is False
     names = [
         set(terms(recipe("{kind: segformer, weights: nvidia/mit-b0}", backbone % value), Scenes, "student-baseline"))
         for value in ("random", "coco_voc")
@@ -108,7 +124,7 @@ def test_a_file_says_what_it_came_from(recipe, tmp_path):
     save_tensors({"w": torch.zeros(1)}, tmp_path / "before.safetensors", metadata.to_json())
     found = terms(recipe("nvidia/mit-b0", "before.safetensors"), Scenes, "student-baseline")
     assert found == {
-        "data scenes": Scenes.licence, "data ade20k": ADE20K.licence, "weights x": None, "weights old": Licence("MIT"),
+        "data scenes": Scenes.licence, "data ade20k": ADE20K.licence, "weights x": None, "weights old": Licence.named("MIT"),
     }  # fmt: skip
 
 
@@ -126,7 +142,11 @@ def test_ones_own_data_are_told_apart_by_their_folder(recipe):
     found = of_data(
         {"kind": "mix", "sources": [{"name": f"s{n}", "data": data} for n, data in enumerate(given)]}, Mix, None
     )
-    assert found == {"data folder mine": Licence("CC BY 4.0"), "data folder other": None, "data ade20k": ADE20K.licence}
+    assert found == {
+        "data folder mine": Licence.named("CC BY 4.0"),
+        "data folder other": None,
+        "data ade20k": ADE20K.licence,
+    }
 
 
 def test_check_prints_them(recipe):

@@ -1,11 +1,16 @@
 """Terms that data sets and weights come under, as far as they are known."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from typing import Any
 
 __all__ = ["Licence", "licence_of_weights"]
+
+
+OPEN = ("mit", "apache", "bsd", "cc0", "isc", "unlicense", "odc", "pddl")
+"""First words of licences that grant commercial use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +37,19 @@ class Licence:
         return asdict(self)
 
     @classmethod
+    def named(cls, name: str) -> "Licence":
+        """A licence that is known by name alone, such as ``MIT`` or ``cc-by-nc-4.0``."""
+        words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+        if "nc" in words or "noncommercial" in "".join(words):
+            return cls(name, commercial=False)
+        granted = words[:1] == ["cc"] and "by" in words and "nd" not in words
+        return cls(name, commercial=True if granted or (words and words[0] in OPEN) else None)
+
+    @classmethod
     def from_json(cls, value: Any) -> "Licence | None":
         """What :meth:`to_json` wrote, or a bare name; None for anything else."""
         if isinstance(value, str):
-            return cls(value)
+            return cls.named(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             return None
         commercial = value.get("commercial")
@@ -57,6 +71,8 @@ WEIGHTS = {
     "torchvision *": TORCHVISION,
     "torchvision_classifier *": TORCHVISION,
     "lightweight_deeplabv3 *": TORCHVISION,
+    "sceneseg imagenet": TORCHVISION,
+    "* *_weights.*": TORCHVISION,
 }
 """Patterns of "kind weights", the first that fits decides: published weights keep their names in every copy."""
 

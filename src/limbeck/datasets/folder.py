@@ -71,7 +71,7 @@ class Folder:
         _check(holdout, group, colours, void_colours, zero_label or bool(void))
         self.folder = _existing(root / path)
         self.zero_label, self.void, self.alpha = zero_label, tuple(void or ()), alpha
-        self.licence = Licence(licence) if licence else None
+        self.licence = Licence.named(licence) if licence else None
         found = Splits(self.folder, images, lists, holdout, group).files(split)
         masks = [] if annotations is None else find_files(self.folder, named(annotations, split))
         unlabelled = [Pair(image, None, image.stem) for image in found]

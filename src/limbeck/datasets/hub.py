@@ -74,7 +74,7 @@ class Hub:
         if not self.rows:
             raise UserError(f"{path}: the split {split!r} is empty.")
         said = licence or getattr(self.table.info, "license", None)
-        self.licence = Licence(said) if said else None
+        self.licence = Licence.named(said) if said else None
         self.place = Path(path)
 
     def _named(self, classes: list[str] | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ PACKAGES = {
     "timm": ("timm", "hundreds of classifiers"),
     "segmentation_models_pytorch": ("smp", "Unet, FPN, PSPNet, ... with hundreds of encoders"),
     "matplotlib": ("report", "plots of the report"),
+    "datasets": ("hub", "data sets of the Hugging Face hub, parquet files"),
 }
 
 

@@ -31,6 +31,8 @@ def terms(recipe: Recipe, dataset: Any, role: str | None = None) -> Licences:
     for section, used in ((recipe.student, student), (recipe.teacher, teacher)):
         if section is not None and used:
             found |= of_weights(section)
+    if recipe.data.unlabelled and student and teacher:
+        found[f"data {Path(recipe.data.unlabelled).name}"] = None
     return found
 
 
@@ -59,13 +61,18 @@ def of_weights(section: Model) -> Licences:
     parts = [str(arguments[key]) for key in INSIDE if arguments.get(key) not in (None, "random")]
     named = [f"{arguments.get('encoder', '')} {part}".strip() for part in parts]
     found: Licences = {f"weights {name}": licence_of_weights(section.kind, name) for name in named}
-    if section.weights:
-        file = Path(section.weights)
-        carried = Metadata.read(file) if file.is_file() else None
-        if carried and carried.licences:
-            return found | {name: Licence.from_json(value) for name, value in carried.licences.items()}
-        found[f"weights {_shown(section.weights)}"] = licence_of_weights(section.kind, section.weights)
+    for weights in (section.weights, section.backbone_weights):
+        if weights:
+            known = licence_of_weights(section.kind, weights)
+            found |= _of_file(weights) or {f"weights {_shown(weights)}": known}
     return found
+
+
+def _of_file(weights: str) -> Licences:
+    """What a weight file of ours says of itself; empty for all others."""
+    file = Path(weights)
+    carried = Metadata.read(file) if file.is_file() else None
+    return {name: Licence.from_json(value) for name, value in carried.licences.items()} if carried else {}
 
 
 def _shown(weights: str) -> str:
