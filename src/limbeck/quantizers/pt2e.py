@@ -14,7 +14,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt
 
 from limbeck.graph.capture import capture
 from limbeck.graph.digest import first_difference, node_lines, nodes_digest
-from limbeck.graph.fixes import absorb_eps, clamp_zero_gamma, same_as_eager
+from limbeck.graph.fixes import absorb_eps, clamp_zero_gamma, image_like, same_as_eager
 from limbeck.graph.fold import fold_batch_norm
 from limbeck.graph.gates import split_gates
 from limbeck.graph.modes import record_batch_norm, restore_batch_norm, set_mode
@@ -89,8 +89,7 @@ class Pt2e:
         restore_batch_norm(prepared, recorded)
         set_mode(prepared, False)
         float_only(prepared)
-        noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
-        same_as_eager(prepared, copy.deepcopy(model).eval(), noise)
+        same_as_eager(prepared, copy.deepcopy(model).eval(), image_like(example.shape).to(example.device))
         observe(prepared)
         prepared.meta["limbeck"] = {"qat": qat, "example": list(example.shape)}
         return prepared
