@@ -5,7 +5,9 @@ from torch import nn
 
 from limbeck.losses.attention import Attention
 from limbeck.losses.cwd import ChannelWise
+from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation
+from limbeck.losses.lovasz import Lovasz
 from limbeck.place import Place
 from limbeck.recipe import Optimizer, Ramp
 from limbeck.record import UserError
@@ -109,6 +111,17 @@ def test_the_loss_computes_in_float32():
     one = term()
     one(torch.randn(1, 4, 8, 12).bfloat16(), torch.randn(1, 4, 8, 12).bfloat16(), None, 0.5)
     assert one.loss.given[0].dtype == one.loss.given[1].dtype == torch.float32
+
+
+def test_autocast_ends_before_the_loss():
+    features = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
+    target = torch.randint(0, 3, (2, 8, 12))
+    one, task = term(loss=IntraClassVariation()), TaskTerm("task", Lovasz())
+    expected = one(*features, target, 0.5), task({"logits": features[0]}, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = one(*features, target, 0.5), task({"logits": features[0]}, target)
+        assert IntraClassVariation()(*features, target) != expected[0], "autocast does matter to it"
+    assert (found[0].dtype, found[0].item(), found[1].item()) == (torch.float32, *(e.item() for e in expected))
 
 
 def test_a_projector_only_where_channels_differ():

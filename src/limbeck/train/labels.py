@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.train.taps import LOGITS
@@ -20,8 +21,10 @@ class TaskTerm(nn.Module):
         self.name, self.loss, self.weight, self.at = name, loss, weight, at
 
     def forward(self, taps: Mapping[str, Tensor], target: Tensor) -> Tensor:
-        """Weighted scalar loss of what was tapped."""
-        loss: Tensor = self.loss(taps[self.at], target)
+        """Weighted scalar loss of what was tapped, in float32."""
+        found = taps[self.at].float()
+        with torch.autocast(found.device.type, enabled=False):  # it would multiply matrices in 16 bits
+            loss: Tensor = self.loss(found, target)
         return self.weight * loss
 
 

@@ -65,7 +65,8 @@ class Term(nn.Module):
         return self._weighted(student, teacher, target, share)
 
     def _weighted(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
-        loss: Tensor = self.loss(student, teacher, target)
+        with torch.autocast(student.device.type, enabled=False):  # it would multiply matrices in 16 bits
+            loss: Tensor = self.loss(student, teacher, target)
         return self.weight * factor(self.ramp, share) * loss
 
 
