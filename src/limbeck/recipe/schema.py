@@ -344,6 +344,8 @@ class Evaluate(Section):
     """Average with the mirrored image's answer."""
     scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
     """Average the answers to the image at these multiples of its size."""
+    boundary: bool = False
+    """Score edges too (boundary IoU): one or two milliseconds an image."""
     samples: Annotated[int, Field(ge=0)] = 8
     """Images that the report shows: best, worst, most changed by quantization, typical."""
 

@@ -105,7 +105,7 @@ def _row(context: Context, row: Row, dataset: Dataset, kept: _Kept) -> dict[str,
                 progress=lambda done, total: bar.advance(done),
                 keep=(lambda index, mask: kept.keep(row.id, index, mask)) if shown else None,
                 reference=None if row.id == REFERENCE else kept.reference,
-                protocol=_protocol(context.recipe), boundary=True,
+                protocol=_protocol(context.recipe), boundary=context.recipe.evaluate.boundary,
             )  # fmt: skip
     except UserError as error:
         return row.described() | {"error": str(error)}
