@@ -115,13 +115,13 @@ def test_a_source_may_have_some_splits_only(root):
 
 def test_missing_sources_are_named_or_left_out_aloud(root, capfd):
     gone = {"data": {"kind": "folder", "path": "gone", "classes": NAMES["two"]}}
-    with pytest.raises(UserError, match=r"not here: two \(.*gone\).*LIMBECK_DATA.*missing: skip"):
+    with pytest.raises(UserError, match=r"no files of two \(.*gone\).*LIMBECK_DATA.*missing: skip"):
         mix(root, two=gone)
     data = mix(root, two=gone, missing="skip")
     assert (len(data), data.sources) == (5, ("one",))
     assert "goes without two" in "".join(capfd.readouterr())
     assert data.digest() != mix(root).digest()
-    with pytest.raises(UserError, match=r"not here: one .*, two"):
+    with pytest.raises(UserError, match=r"no files of one .*, two"):
         mix(root, one={"data": gone["data"]}, two=gone, missing="skip")
 
 

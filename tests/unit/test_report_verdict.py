@@ -150,3 +150,12 @@ def test_unsteady_timing_and_low_coverage_are_told():
     told = verdict(listed).caveats
     assert "Only 62% of the multiply-adds run in integer kernels; the rest is still computed in float." in told
     assert "Timing was unsteady: one inference in twenty took more than 14.0 ms." in told
+
+
+def test_views_that_the_times_do_not_hold_are_told():
+    told = "Scores are of whole images, plain and mirrored; times are of one whole image, which may score lower."
+    shown = [given | {"protocol": "whole images, plain and mirrored"} for given in one()]
+    assert told in verdict(shown).caveats
+    assert not any(
+        "Scores are of" in said for said in verdict([r | {"protocol": "whole images"} for r in one()]).caveats
+    )

@@ -142,7 +142,7 @@ def _present(
     shown = ", ".join(f"{name} ({path})" for name, path in lost.items())
     if lost and (missing == "refuse" or not found):
         others = ", or go on without with data.missing: skip" if found else ""
-        raise UserError(f"{where}: not here: {shown}. Put them under LIMBECK_DATA ({root}){others}.")
+        raise UserError(f"{where}: no files of {shown}. Put them under LIMBECK_DATA ({root}){others}.")
     if lost:
         show.say(f"data: the {split} split goes without {shown}")
     return found

@@ -27,6 +27,7 @@ def caveats(pick: Row, rows: list[Row], score: str) -> tuple[str, ...]:
     told = (
         _no_truth(rows, score),
         _no_latency(pick),
+        _views(pick),
         _against_int8(pick, rows, score),
         _against_bf16(pick, rows, score),
         _needs_bf16(pick),
@@ -52,6 +53,13 @@ def _no_truth(rows: list[Row], score: str) -> str:
         return "Nothing was evaluated: check the predictions before shipping."
     stands = "There was no truth: agreement with the FP32 student stands in for a score"
     return f"{stands}. It says how much a file changes, not how much is right."
+
+
+def _views(pick: Row) -> str:
+    shown = str(pick.get("protocol") or "whole images")
+    if shown == "whole images" or latency(pick) is None:
+        return ""
+    return f"Scores are of {shown}; times are of one whole image, which may score lower."
 
 
 def _no_latency(pick: Row) -> str:
