@@ -90,7 +90,8 @@ def load_tensors(
 
     Common prefixes are taken off when more names match without them, and ``model.old_names``, pairs of a pattern and
     its replacement, may translate what earlier releases of a library called its layers. A model that knows another
-    library's layout has ``model.from_elsewhere``, which takes tensors and returns them as its own, or as they are.
+    library's layout has ``model.from_elsewhere``, which takes tensors and returns them as its own, or as they are, and
+    may have ``model.advice``: from names to what should be written instead.
     Auxiliary heads are optional on both sides: a file without them leaves them as they are, and those of a file that
     the model lacks are left out.
 
@@ -111,7 +112,7 @@ def load_tensors(
     _refuse_integers(named, own, report)
     optional = (*fresh, *getattr(model, "aux", {}))
     if not report.matched or not (partial or _acceptable(report, optional)):
-        raise UserError(_explained(report))
+        raise UserError(_explained(report, _advice(model, named)))
     model.load_state_dict({name: named[name] for name in report.matched}, strict=False)
     return report
 
@@ -228,7 +229,14 @@ def _under(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def _explained(report: Report) -> str:
+def _advice(model: nn.Module, named: Mapping[str, Tensor]) -> str | None:
+    """What the model knows of files with these names, if it has ``advice`` to give."""
+    advice = getattr(model, "advice", None)
+    found: str | None = advice(named) if callable(advice) else None
+    return found
+
+
+def _explained(report: Report, advice: str | None = None) -> str:
     """The message of a refusal: what does not fit, what that probably means, what would work."""
     total = len(report.matched) + len(report.missing) + len(report.mismatched)
     head, _, rest = str(report).partition("\n")
@@ -238,7 +246,9 @@ def _explained(report: Report) -> str:
     if len(classes) == 1 and not report.missing:
         ((theirs, ours),) = classes
         lines.append(f"  It was trained for {theirs} classes, the model has {ours}.")
-    if 2 * len(report.matched) < total:
+    if advice:
+        lines.append(f"  {advice}")
+    elif 2 * len(report.matched) < total:
         lines.append("  It looks like another architecture: check `kind` and its arguments.")
     if report.matched:
         lines.append("  `partial: true` would load what fits and leave the rest as initialised.")

@@ -4,6 +4,7 @@ Source: Xie et al., SegFormer: Simple and Efficient Design for Semantic Segmenta
 (arXiv:2105.15203); sizes from its tables 6 and 7.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,11 +14,13 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from limbeck.data.weights import Report, load_tensors
 from limbeck.graph.network import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.models._hub import hub_json, hub_tensors
+from limbeck.models._segformer_mmseg import MmsegHead, from_elsewhere, mmseg_norms
 from limbeck.record import UserError
 
 __all__ = ["segformer"]
 
 Size = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
+Head = Literal["paper", "mmseg"]
 
 WIDE = [64, 128, 320, 512]
 SIZES: dict[str, dict[str, Any]] = {
@@ -52,14 +55,27 @@ class _Segformer(nn.Module):
     )
     """Names that files on the hub use, as regular expressions, and those of the library today."""
 
-    def __init__(self, size: Size, num_classes: int) -> None:
+    from_elsewhere = staticmethod(from_elsewhere)
+
+    def __init__(self, size: Size, num_classes: int, head: Head) -> None:
         super().__init__()
         net = SegformerForSemanticSegmentation(SegformerConfig(num_labels=num_classes, **SIZES[size]))
         self.segformer, self.decode_head = net.segformer, net.decode_head
+        if head == "mmseg":
+            mmseg_norms(self.segformer)
+            self.decode_head = MmsegHead(SIZES[size]["hidden_sizes"], num_classes)
         self.aux: dict[str, float] = {}
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
-        self.architecture = {"kind": "segformer", "size": size}
+        self.architecture = {"kind": "segformer", "size": size} | ({} if head == "paper" else {"head": head})
         self.loaded: Report | None = None
+
+    def advice(self, names: Collection[str]) -> str | None:
+        """What to write for a file with tensors of these names, if it is of the other head."""
+        if "decode_head.fusion_conv.conv.weight" in names and not isinstance(self.decode_head, MmsegHead):
+            return "It has the head of mmsegmentation: write `head: mmseg`."
+        if "decode_head.linear_fuse.weight" in names and isinstance(self.decode_head, MmsegHead):
+            return "It has the head of the paper: leave out `head: mmseg`."
+        return None
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at stride 4; the stages are called one by one, so that each can be tapped and exported."""
@@ -71,7 +87,12 @@ class _Segformer(nn.Module):
 
 
 def segformer(
-    *, num_classes: int, size: Size = "b0", pretrained: str | None = None, root: Path | None = None
+    *,
+    num_classes: int,
+    size: Size = "b0",
+    head: Head = "paper",
+    pretrained: str | None = None,
+    root: Path | None = None,
 ) -> nn.Module:
     """SegFormer B0 to B5, 3.7 to 84.7 million parameters, logits at stride 4; any input size of at least 32 works.
 
@@ -80,6 +101,8 @@ def segformer(
     Args:
         num_classes: Channels of the logits.
         size: The variant; a checkpoint must be of the same.
+        head: The decoder of the paper, of transformers, NVIDIA and mmsegmentation before 0.20; or ``mmseg``, that of
+            mmsegmentation since, with the norms that go with it. Files of all of them load.
         pretrained: Hub id, or folder with ``config.json`` and ``model.safetensors``. With an encoder alone, such as
             ``nvidia/mit-b0``, the decoder starts afresh; with other classes, the last layer; ``model.loaded`` tells.
         root: Folder that a relative folder is looked up in.
@@ -87,7 +110,7 @@ def segformer(
     Raises:
         UserError: If the checkpoint is of another size or family, keeps its weights in a pickle only, or cannot be had.
     """
-    model = _Segformer(size, num_classes)
+    model = _Segformer(size, num_classes, head)
     if pretrained is not None:
         _load(model, size, pretrained, root or Path())
     return model
