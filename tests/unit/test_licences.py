@@ -112,7 +112,7 @@ def test_weights_inside_a_network_count(recipe):
         set(terms(recipe("{kind: segformer, weights: nvidia/mit-b0}", backbone % value), Scenes, "student-baseline"))
         for value in ("random", "coco_voc")
     ]
-    assert names == [{"data scenes"}, {"data scenes", "weights coco_voc"}]
+    assert names == [{"data scenes"}, {"data scenes", "weights lightweight_deeplabv3 coco_voc"}]
 
 
 def test_a_file_says_what_it_came_from(recipe, tmp_path):

@@ -64,14 +64,19 @@ TORCHVISION = Licence(
     "BSD-3-Clause (torchvision); terms of the images they learned from may apply",
     "https://github.com/pytorch/vision#pre-trained-model-license",
 )
+TIMM = Licence(
+    "Apache-2.0 for most of timm's, the model's card says; terms of the images they learned from may apply",
+    "https://huggingface.co/timm",
+)
 
 WEIGHTS = {
     "*mit[-_]b[0-5]*": NVIDIA,
     "*segformer?b[0-5]*": NVIDIA,
-    "torchvision *": TORCHVISION,
+    "torchvision* *": TORCHVISION,
+    "timm *": TIMM,
     "torchvision_classifier *": TORCHVISION,
     "lightweight_deeplabv3 *": TORCHVISION,
-    "sceneseg imagenet": TORCHVISION,
+    "sceneseg *imagenet": TORCHVISION,
     "* *_weights.*": TORCHVISION,
 }
 """Patterns of "kind weights", the first that fits decides: published weights keep their names in every copy."""

@@ -59,12 +59,11 @@ def of_weights(section: Model) -> Licences:
     """Terms of a network's weights: what its file says of itself, else what its name is known for."""
     arguments = section.model_extra or {}
     parts = [str(arguments[key]) for key in INSIDE if arguments.get(key) not in (None, "random")]
-    named = [f"{arguments.get('encoder', '')} {part}".strip() for part in parts]
-    found: Licences = {f"weights {name}": licence_of_weights(section.kind, name) for name in named}
-    for weights in (section.weights, section.backbone_weights):
+    found: Licences = {}
+    for weights in (*parts, section.weights, section.backbone_weights):
         if weights:
-            known = licence_of_weights(section.kind, weights)
-            found |= _of_file(weights) or {f"weights {_shown(weights)}": known}
+            name = _shown(section, weights)
+            found |= _of_file(weights) or {f"weights {name}": licence_of_weights(section.kind, name)}
     return found
 
 
@@ -75,9 +74,14 @@ def _of_file(weights: str) -> Licences:
     return {name: Licence.from_json(value) for name, value in carried.licences.items()} if carried else {}
 
 
-def _shown(weights: str) -> str:
-    """A hub id or a library's name as it is, a file or folder without the path of this machine."""
-    return Path(weights).name if Path(weights).exists() or Path(weights).is_absolute() else weights
+def _shown(section: Model, weights: str) -> str:
+    """A hub id as it is, a file or folder without the path of this machine, a library's name with its network's."""
+    if Path(weights).exists() or Path(weights).is_absolute():
+        return Path(weights).name
+    arguments = section.model_extra or {}
+    return (
+        weights if "/" in weights else f"{arguments.get('encoder') or arguments.get('arch') or section.kind} {weights}"
+    )
 
 
 def described(found: Mapping[str, Licence | None]) -> list[str]:
