@@ -56,7 +56,7 @@ def as_published(sample, size, augment, seed):
     flip = augment.flip and bool(torch.rand((), generator=rng) < 0.5)
     found = []
     for tensor, fill, mode in (
-        (image, GREY, v2.InterpolationMode.BILINEAR), (mask, float(VOID), v2.InterpolationMode.NEAREST_EXACT),
+        (image, [float(value) for value in GREY], v2.InterpolationMode.BILINEAR), (mask, float(VOID), v2.InterpolationMode.NEAREST_EXACT),
     ):  # fmt: skip
         tensor = tf.resize(tensor, zoomed, interpolation=mode, antialias=True)
         tensor = tf.pad(tensor, [size[1], size[0], size[1], size[0]], fill=fill)
@@ -302,6 +302,19 @@ def test_image_and_mask_of_a_chosen_crop_stay_together():
 def test_images_without_truth_have_no_share():
     sample = Sample(street().image, None, "x")
     assert view({"scale": (1.0, 2.0), "max_share": 0.5}, 0, sample)[1] is None
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_other_channels_stay_beside_the_colours(picture, channels):
+    image = np.concatenate([picture(60, 80), picture(60, 80, 1)], -1)[..., :channels]
+    geometry = {"scale": (0.5, 2.0), "flip": True}
+    for seed in range(4):
+        plain = view(geometry, seed, Sample(image, None, "x"))[0]
+        found = view(geometry | {"color": 0.5} | on("noise"), seed, Sample(image, None, "x"))[0]
+        assert found.shape == plain.shape == (channels, 48, 64)
+        beyond = 3 if channels > 3 else 1
+        assert torch.equal(found[beyond:], plain[beyond:])
+        assert not torch.equal(found[:beyond], plain[:beyond])
 
 
 def test_effects_leave_their_input_alone():

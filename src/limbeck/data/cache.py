@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from limbeck import show
 from limbeck.data.sample import Sample
 
 __all__ = ["Remembered"]
@@ -45,6 +46,15 @@ class Remembered:
             sample.image.setflags(write=False)
             self._kept[index] = sample
         return sample
+
+    def fill(self) -> None:
+        """Read what there is room for now: worker processes then share it, where each would read its own."""
+        with show.bar("reading images", len(self), unit="images") as bar:
+            for index in range(len(self)):
+                if self._left <= 0:
+                    return
+                self[index]
+                bar.advance(index + 1)
 
     def __getattr__(self, name: str) -> Any:
         """Palette, digest and the like."""

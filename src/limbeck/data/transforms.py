@@ -1,10 +1,11 @@
 """Joint transforms of image and target, drawn from one random stream a sample."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
@@ -17,7 +18,7 @@ from limbeck.recipe import Augment, Resize
 
 __all__ = ["Augmentation", "fitted_size", "input_size"]
 
-GREY = [124.0, 116.0, 104.0]
+GREY = (124, 116, 104)
 """Padding of images: the mean colour, near 0 once normalised."""
 
 INTERPOLATION = {
@@ -25,7 +26,6 @@ INTERPOLATION = {
     "nearest": v2.InterpolationMode.NEAREST_EXACT,
 }  # fmt: skip
 """As evaluation resizes; torch's plain "nearest" is half a pixel off."""
-
 
 TRIES = 10
 """Crops that are drawn at most."""
@@ -63,39 +63,38 @@ class Augmentation:
         All draws are from ``rng``, in an order that is part of the results: zoom, crops, mirror, colour, and last one
         number that all the effects grow from.
         """
-        image = _tensor(sample.image).permute(2, 0, 1)
         factor = _uniform(self.augment.scale, rng) if self.augment.scale else 1.0
         height, width = fitted_size(sample.image.shape[:2], self.size, self.resize.mode == "keep_ratio")
-        zoomed = [max(1, round(height * factor)), max(1, round(width * factor))]
-        mask = None if sample.target is None else _resized(_tensor(sample.target)[None], zoomed)
-        corner = self._corner(zoomed, mask, rng) if self.augment.scale else (0, 0)
-        flip = self.augment.flip and bool(torch.rand((), generator=rng) < 0.5)
-        image = tf.resize(image, zoomed, interpolation=INTERPOLATION[self.resize.interpolation], antialias=True)
-        image = _placed(image, corner, self.input, flip, GREY if len(image) == 3 else _grey(len(image)))
+        zoomed = max(1, round(height * factor)), max(1, round(width * factor))
+        corner = self._corner(sample.target, zoomed, rng) if self.augment.scale else (0, 0)
+        crop = Crop(corner, self.input, self.augment.flip and bool(torch.rand((), generator=rng) < 0.5))
+        image = torch.from_numpy(crop.image(_resized(sample.image, zoomed, self.resize.interpolation)))
         colours, rest = _split(image) if self.augment.color or self.has_effects else (image, image[:0])
         if self.augment.color:
             colours = color_jitter(colours, self.augment.color, rng)
         if self.has_effects:
             colours = effects(colours, self.augment, int(torch.randint(2**62, (), generator=rng)))
-        image = torch.cat([colours, rest]) if len(rest) else colours
-        target = None if mask is None else _placed(mask, corner, self.input, flip, float(VOID))[0].long()
+        image = torch.cat([colours[: len(image) - len(rest)], rest]) if len(image) != 3 else colours
+        target = None if sample.target is None else torch.from_numpy(crop.mask(sample.target, zoomed))
         return image.float().contiguous().div_(255), target
 
-    def _corner(self, zoomed: Sequence[int], mask: Tensor | None, rng: torch.Generator) -> tuple[int, int]:
+    def _corner(
+        self, mask: NDArray[np.integer] | None, zoomed: tuple[int, int], rng: torch.Generator
+    ) -> tuple[int, int]:
         """Top and left of a random crop; drawn again where one class has too much of it."""
         corner = (0, 0)
         for _ in range(TRIES):
             corner = _offset(zoomed[0], self.input[0], rng), _offset(zoomed[1], self.input[1], rng)
             if self.augment.max_share == 1 or mask is None:
                 break
-            if _largest_share(_placed(mask, corner, self.input, False, float(VOID))) < self.augment.max_share:
+            if _largest_share(Crop(corner, self.input, False).mask(mask, zoomed)) < self.augment.max_share:
                 break
         return corner
 
 
-def _grey(channels: int) -> list[float]:
-    """Padding of images that are not RGB: mean grey, behind it nothing."""
-    return [*GREY, *[0.0] * (channels - 3)] if channels > 3 else [GREY[1]] * channels
+def _grey(channels: int) -> list[int]:
+    """Padding of images: mean grey; what is not RGB gets that of green, and behind RGB nothing."""
+    return [*GREY, *[0] * (channels - 3)] if channels >= 3 else [GREY[1]] * channels
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,25 +102,69 @@ def _split(image: Tensor) -> tuple[Tensor, Tensor]:
     return (image[:3], image[3:]) if len(image) >= 3 else (image[:1].expand(3, -1, -1).contiguous(), image[1:])
 
 
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """The array's own memory, which nothing here writes to."""
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A window of the network's input size on a zoomed image; what lies outside the image is padded.
+
+    Attributes:
+        corner: Top and left; negative where the image is smaller.
+        size: Height and width.
+        flip: Mirrored afterwards.
+    """
+
+    corner: tuple[int, int]
+    size: tuple[int, int]
+    flip: bool
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Planes [c, h, w] of an image [h', w', c]."""
+        (rows, down), (columns, across) = self._overlap(image.shape[:2])
+        found = np.empty((image.shape[2], *self.size), np.uint8)
+        if (down.stop - down.start, across.stop - across.start) != self.size:
+            found[:] = np.asarray(_grey(len(found)), np.uint8)[:, None, None]
+        (found[..., ::-1] if self.flip else found)[:, down, across] = image[rows, columns].transpose(2, 0, 1)
+        return found
+
+    def mask(self, mask: NDArray[np.integer], zoomed: tuple[int, int]) -> NDArray[np.int64]:
+        """Class ids [h, w] of a mask [h', w'], resized to ``zoomed`` by the nearest pixel inside the window alone."""
+        (rows, down), (columns, across) = self._overlap(zoomed)
+        found = np.full(self.size, VOID, np.int64)
+        above, beside = _nearest(mask.shape[0], zoomed[0])[rows], _nearest(mask.shape[1], zoomed[1])[columns]
+        (found[:, ::-1] if self.flip else found)[down, across] = mask[above][:, beside]
+        return found
+
+    def _overlap(self, image: tuple[int, ...]) -> list[tuple[slice, slice]]:
+        """For rows and columns, what the window takes of the image and where that lies in the window."""
+        found = []
+        for side, first, wanted in zip(image, self.corner, self.size, strict=True):
+            low, high = max(0, first), min(side, first + wanted)
+            found.append((slice(low, high), slice(low - first, high - first)))
+        return found
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of arrays that are read-only
-        return torch.from_numpy(array)
+        warnings.simplefilter("ignore", UserWarning)  # of an array that is read-only: nothing here writes to it
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
+    found = tf.resize(tensor, list(size), interpolation=INTERPOLATION[interpolation], antialias=True)
+    pixels: NDArray[np.uint8] = found.permute(1, 2, 0).numpy()
+    return pixels
 
 
-def _resized(mask: Tensor, size: Sequence[int]) -> Tensor:
-    found: Tensor = tf.resize(mask, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
+def _nearest(side: int, zoomed: int) -> NDArray[np.int64]:
+    """Which of ``side`` pixels each of ``zoomed`` is taken from: torch's own answer, as its roundings are its own."""
+    ramp = torch.arange(side, dtype=torch.float32)[None, None, None]
+    found: NDArray[np.int64] = F.interpolate(ramp, (1, zoomed), mode="nearest-exact").long().numpy()[0, 0, 0]
     return found
 
 
-def _largest_share(mask: Tensor) -> float:
+def _largest_share(mask: NDArray[np.int64]) -> float:
     """Of one class among the pixels that are not void; 1 where there is only one class, or none.
 
     ``cat_max_ratio`` of mmseg's ``RandomCrop``.
     """
-    counts = torch.bincount(mask[mask != VOID].long())
-    return float(counts.max() / counts.sum()) if len(counts.nonzero()) > 1 else 1.0
+    counts = np.bincount(mask[mask != VOID])
+    return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
 
 def _uniform(between: tuple[float, float], rng: torch.Generator) -> float:
@@ -132,15 +175,3 @@ def _offset(side: int, wanted: int, rng: torch.Generator) -> int:
     """Where the crop starts; negative where the image is smaller and is padded on both sides."""
     low, high = sorted((0, side - wanted))
     return int(torch.randint(low, high + 1, (), generator=rng))
-
-
-def _placed(image: Tensor, corner: tuple[int, int], size: tuple[int, int], flip: bool, fill: Any) -> Tensor:
-    top, left = corner
-    height, width = image.shape[-2:]
-    padding = [max(0, -left), max(0, -top), max(0, left + size[1] - width), max(0, top + size[0] - height)]
-    image = (
-        tf.crop(tf.pad(image, padding, fill=fill), max(0, top), max(0, left), *size)
-        if any(padding)
-        else tf.crop(image, top, left, *size)
-    )
-    return tf.horizontal_flip(image) if flip else image

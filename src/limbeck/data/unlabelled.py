@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from limbeck.data.cache import Remembered
 from limbeck.data.pairs import Pair, find_files, pairs_digest, read_image
 from limbeck.data.sample import Sample
 from limbeck.record import UserError
@@ -85,6 +86,12 @@ class Joined:
         """The split's sample, or the unlabelled image, at ``index``."""
         count = len(self._labelled)
         return self._labelled[index] if index < count else self._unlabelled[index - count]
+
+    def fill(self) -> None:
+        """Read what is to be remembered now; see :meth:`limbeck.data.cache.Remembered.fill`."""
+        for part in (self._labelled, self._unlabelled):
+            if isinstance(part, Remembered):
+                part.fill()
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the split's."""

@@ -1,5 +1,6 @@
 """Augmented views of a dataset: each a pure function of (seed, index, view)."""
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from limbeck.data.cache import Remembered
 from limbeck.data.sample import Sample
 from limbeck.data.sampler import Batches
 from limbeck.data.transforms import Augmentation
+from limbeck.data.unlabelled import Joined
 
 __all__ = ["Batch", "Views", "load"]
 
@@ -41,10 +44,8 @@ class Views(Dataset[Batch]):
         """Draw the view ``key[1]`` of sample ``key[0]`` without touching the global random stream."""
         index, view = key
         drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
-        with torch.random.fork_rng(devices=[]):
-            rng = torch.default_generator.manual_seed(drawn)  # not torch.manual_seed: that seeds CUDA too
-            sample = self.samples[index]
-            image, target = _augmented(self.augmentation, sample, rng)
+        sample = self.samples[index]
+        image, target = _augmented(self.augmentation, sample, torch.Generator().manual_seed(drawn))
         found = {"image": image, "index": torch.tensor(index), "view": torch.tensor(view)}
         found["labelled"] = torch.tensor(sample.labelled)
         return found if target is None else found | {"target": target}
@@ -60,6 +61,8 @@ def _augmented(augmentation: Augmentation, sample: Sample, rng: torch.Generator)
 
 def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> DataLoader[Batch]:
     """A loader over the given batches; ``workers`` processes prepare them ahead."""
+    if workers and isinstance(views.samples, Remembered | Joined) and multiprocessing.get_start_method() == "fork":
+        views.samples.fill()
     return DataLoader(
         views,
         batch_sampler=batches,

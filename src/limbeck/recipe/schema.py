@@ -143,8 +143,12 @@ class Data(Component):
     unlabelled: str | None = None
     """A folder of images that only the teacher's terms learn from; under the data's root, or absolute."""
     batch: Count = 8
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that prepare images; 0 prepares them in the main one."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that prepare images ahead; 0 prepares them in the main one, and by default there are enough of them."""
+    cache: Literal["memory", "disk", "none"] = "memory"
+    """Where decoded images are kept: in memory for this run, or in a file of the cache folder for all runs."""
+    cache_gib: Positive = 1.0
+    """Size of the cache for each split, in GiB; images that do not fit are decoded each time."""
 
 
 class Optimizer(Section):

@@ -15,6 +15,7 @@ from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build, find
 from limbeck.data.cache import Remembered
 from limbeck.data.labels import Labels, read_labels
+from limbeck.data.stats import cache_folder
 from limbeck.datasets import Dataset
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe
@@ -72,7 +73,7 @@ class Context:
             )  # fmt: skip
             if not len(found):
                 raise UserError(f"{self.recipe.place / 'data'}: the split {split!r} is empty.")
-            self._datasets[split] = Remembered(found, tuple(found.classes) or self._classes_of_weights())
+            self._datasets[split] = self.cached(found, tuple(found.classes) or self._classes_of_weights())
         return self._datasets[split]
 
     @property
@@ -80,6 +81,17 @@ class Context:
         """What a target is and which scores count."""
         found: Task = build("tasks", self.recipe.task.spec, self.recipe.place / "task", self.recipe.root)
         return found
+
+    def cached(self, found: Any, classes: tuple[str, ...]) -> Dataset:
+        """The split with its decoded images kept where the recipe says."""
+        data = self.recipe.data
+        budget = round(data.cache_gib * 2**30)
+        if data.cache == "disk":
+            from limbeck.data.cache_file import Stored
+
+            key = digest([data.spec, self.alpha, found.digest()])
+            return Remembered(Stored(found, cache_folder() / "decoded", key, budget), classes, budget=0)
+        return Remembered(found, classes, budget if data.cache == "memory" else 0)
 
     @property
     def alpha(self) -> bool:

@@ -24,7 +24,7 @@ BUILDS_ON = {
 }
 """Stages whose results a stage reads."""
 
-NOT_IN_DATA = ("workers", "batch", "augment", "unlabelled")
+NOT_IN_DATA = ("workers", "batch", "augment", "unlabelled", "cache", "cache_gib")
 """Keys of the data that not every stage reads, or that change nothing."""
 
 BESIDE_LABELS = ("student", "student-baseline", "student-longer", "quantize")

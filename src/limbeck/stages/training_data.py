@@ -1,9 +1,9 @@
 """What a network of a run is trained on, and for how long."""
 
+import os
 from typing import Any
 
 from limbeck import show
-from limbeck.data.cache import Remembered
 from limbeck.data.stats import count_classes
 from limbeck.data.transforms import Augmentation
 from limbeck.data.unlabelled import Joined
@@ -16,7 +16,7 @@ from limbeck.stages.objective import logits_terms
 from limbeck.stages.unlabelled import unlabelled
 from limbeck.train.session import Plan
 
-__all__ = ["check_data", "plan_for", "training", "views_of"]
+__all__ = ["check_data", "enough_workers", "plan_for", "training", "views_of"]
 
 
 def training(context: Context, role: str) -> Dataset:
@@ -24,7 +24,7 @@ def training(context: Context, role: str) -> Dataset:
     dataset = context.dataset("training")
     if not context.recipe.data.unlabelled or not is_taught(context, role):
         return dataset
-    joined: Any = Joined(dataset, Remembered(unlabelled(context), ()))
+    joined: Any = Joined(dataset, context.cached(unlabelled(context), ()))
     return joined  # type: ignore[no-any-return]
 
 
@@ -68,4 +68,15 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
     seed, metric = context.recipe.seed, context.task.metric
     section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
-    return Plan(role, folder, context.log, settings, metric, seed, batch, data.workers, length, section, sources)
+    workers = enough_workers(context.device) if data.workers is None else data.workers
+    return Plan(role, folder, context.log, settings, metric, seed, batch, workers, length, section, sources)
+
+
+MOST_WORKERS = 8
+
+
+def enough_workers(device: str) -> int:
+    """Processes that keep the device busy: one beside a CPU that trains, one a core beside a GPU, up to eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(1 if device == "cpu" else MOST_WORKERS, max(0, mine - 1))
