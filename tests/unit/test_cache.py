@@ -17,6 +17,7 @@ from limbeck.data.transforms import Augmentation
 from limbeck.data.views import Views, load
 from limbeck.place import Place
 from limbeck.recipe import Augment, Resize, from_dict
+from limbeck.stages import training_data
 from limbeck.stages.context import Context
 from limbeck.stages.plan import plan
 from limbeck.stages.training_data import enough_workers
@@ -280,11 +281,16 @@ def test_feeding_makes_no_other_run(tmp_path):
     assert len(set(prints)) == 1
 
 
-def test_enough_workers(monkeypatch):
+def test_enough_workers(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_data, "SHARED", tmp_path)
+    monkeypatch.setattr(training_data, "ENOUGH_SHARED", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
-    assert (enough_workers("cpu"), enough_workers("cuda:0")) == (1, 8)
+    assert (enough_workers("cpu"), enough_workers("cuda:0")) == (0, 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert enough_workers("cuda:1") == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    assert (enough_workers("cpu"), enough_workers("cuda:0")) == (0, 0)
+    assert enough_workers("cuda:0") == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr(training_data, "ENOUGH_SHARED", 2**60)
+    assert enough_workers("cuda:0") == 0  # a thread, where batches do not fit the shared memory

@@ -1,6 +1,5 @@
 """Joint transforms of image and target, drawn from one random stream a sample."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,9 +142,7 @@ class Crop:
 
 
 def _resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> NDArray[np.uint8]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an array that is read-only: nothing here writes to it
-        tensor = torch.from_numpy(image).permute(2, 0, 1)
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)  # torch takes no array that is read-only
     found = tf.resize(tensor, list(size), interpolation=INTERPOLATION[interpolation], antialias=True)
     pixels: NDArray[np.uint8] = found.permute(1, 2, 0).numpy()
     return pixels

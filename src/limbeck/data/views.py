@@ -1,7 +1,7 @@
 """Augmented views of a dataset: each a pure function of (seed, index, view)."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from limbeck.data.ahead import Ahead
 from limbeck.data.cache import Remembered
 from limbeck.data.sample import Sample
 from limbeck.data.sampler import Batches
@@ -59,9 +60,11 @@ def _augmented(augmentation: Augmentation, sample: Sample, rng: torch.Generator)
     return image, torch.tensor(int(sample.target))
 
 
-def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> DataLoader[Batch]:
-    """A loader over the given batches; ``workers`` processes prepare them ahead."""
-    if workers and isinstance(views.samples, Remembered | Joined) and multiprocessing.get_start_method() == "fork":
+def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> Iterable[Batch]:
+    """The given batches; ``workers`` processes prepare them ahead, or a thread where there are none."""
+    if not workers:
+        return Ahead(views, batches)
+    if isinstance(views.samples, Remembered | Joined) and multiprocessing.get_start_method() == "fork":
         views.samples.fill()
     return DataLoader(
         views,
@@ -69,7 +72,7 @@ def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], worke
         num_workers=workers,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4,
         worker_init_fn=_one_thread,
         generator=torch.Generator().manual_seed(0),  # its own stream: the global one belongs to training
     )

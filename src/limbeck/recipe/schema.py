@@ -144,7 +144,7 @@ class Data(Component):
     """A folder of images that only the teacher's terms learn from; under the data's root, or absolute."""
     batch: Count = 8
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that prepare images ahead; 0 prepares them in the main one, and by default there are enough of them."""
+    """Processes that prepare images ahead; 0 leaves it to a thread, the default beside a CPU that trains."""
     cache: Literal["memory", "disk", "none"] = "memory"
     """Where decoded images are kept: in memory for this run, or in a file of the cache folder for all runs."""
     cache_gib: Positive = 1.0

@@ -1,6 +1,8 @@
 """What a network of a run is trained on, and for how long."""
 
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 from limbeck import show
@@ -73,10 +75,15 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
 
 
 MOST_WORKERS = 8
+SHARED = Path("/dev/shm")
+ENOUGH_SHARED = 2**30
+"""Bytes of shared memory that batches of worker processes fit into; containers often have 64 MiB."""
 
 
 def enough_workers(device: str) -> int:
-    """Processes that keep the device busy: one beside a CPU that trains, one a core beside a GPU, up to eight."""
+    """Processes that keep the device busy: up to eight beside a GPU; a thread beside a CPU, which has work enough."""
+    if device == "cpu" or (SHARED.is_dir() and shutil.disk_usage(SHARED).free < ENOUGH_SHARED):
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(1 if device == "cpu" else MOST_WORKERS, max(0, mine - 1))
+    return min(MOST_WORKERS, max(0, mine - 1))

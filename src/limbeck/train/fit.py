@@ -1,7 +1,7 @@
 """The loop. Plain, distilled and quantization-aware training differ by the objective, never here."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from limbeck.data.views import Batch
 from limbeck.recipe import Train
@@ -49,7 +48,7 @@ class Tick:
 
 def fit(
     objective: Objective,
-    loader: DataLoader[Batch],
+    loader: Iterable[Batch],
     optimizer: Optimizer,
     settings: Train,
     accelerator: Accelerator,
