@@ -127,4 +127,6 @@ def _refuse_incomplete(archive: Path, folder: Path, places: Mapping[str, str], c
     for place, count in counts.items():
         found = sum(path.is_file() for path in (folder / place).glob("*"))
         if found != count:
-            raise UserError(f"{archive}: {found} files for {place or folder.name} instead of {count}; incomplete.")
+            raise UserError(
+                f"{archive}: {found} files for {place or folder.name} instead of {count}; remove it and fetch it again."
+            )
