@@ -43,6 +43,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True)
             for index in range(count):
                 shape(name, rng).save(folder / f"{index}.{'JPG' if index % 2 else 'png'}")
+    (root / "smoke-classes" / "seg_pred" / "seg_pred").mkdir(parents=True)
+    for index in range(4):
+        shape(CLASSES[index % 3], rng).save(root / "smoke-classes" / "seg_pred" / "seg_pred" / f"{index}.png")
     return root
 
 
@@ -112,11 +115,21 @@ def test_the_record_has_classes_matrix_and_samples(finished: Path) -> None:
 
 
 @pytest.mark.slow
+def test_images_without_classes_say_how_far_files_agree(finished: Path, data: Path) -> None:
+    said = run(finished.parent, data, "evaluate", "smoke/classification", "split=unlabelled")
+    assert "Accuracy" not in said
+    result = json.loads((finished / "evaluate-unlabelled" / "record.json").read_text())["result"]
+    assert result["images"] == 4
+    assert {row["accuracy"] for row in result["rows"]} == {None}
+    assert all(0 <= row["agreement"] <= 100 for row in result["rows"])
+
+
+@pytest.mark.slow
 def test_the_page_speaks_of_accuracy(finished: Path) -> None:
     page = (finished / "report" / "index.html").read_text(encoding="utf-8")
     for words in (
         "Accuracy",
-        "Accuracy of each class".replace("A", "a", 1),
+        "accuracy of each class",
         "what the networks take it for",
         "Image to class",
     ):

@@ -203,3 +203,11 @@ def test_init_writes_a_recipe_that_checks(
     monkeypatch.setattr(sys, "argv", ["limbeck", "check", str(tmp_path / "mine" / "recipe.yaml")])
     cli.main()
     assert "student.logits" in capsys.readouterr().out
+
+
+def test_another_split_is_scored_into_a_folder_of_its_own(finished: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (finished / "export").iterdir()}
+    done = run(finished.parent, "evaluate", "smoke/unet", "split=test")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((finished / "evaluate-test" / "record.json").read_text())["result"]["split"] == "test"
+    assert {path: path.stat().st_mtime_ns for path in (finished / "export").iterdir()} == files

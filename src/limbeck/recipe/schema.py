@@ -341,7 +341,8 @@ class Slide(Section):
 class Evaluate(Section):
     """Which split is scored, and how images are shown to the networks: whole and once, unless said otherwise."""
 
-    split: Literal["training", "validation", "test"] = "validation"
+    split: Literal["training", "validation", "test", "unlabelled"] = "validation"
+    """``unlabelled``: images without truth, where a data set has them; then networks are compared with each other."""
     batch: Count = 8
     slide: Slide | None = None
     flip: bool = False

@@ -70,7 +70,7 @@ def _parity(context: Context, source: Predictor, path: Path, runtime: str) -> di
 
 def _compared(context: Context, source: Predictor, path: Path, runtime: str) -> dict[str, Any]:
     shipped = load(path, runtime=runtime)
-    dataset = context.dataset(context.recipe.evaluate.split)
+    dataset = context.dataset("validation")
     count = min(PARITY_IMAGES, len(dataset))
     images = [source.preprocess(dataset[i].image)[None] for i in np.linspace(0, len(dataset) - 1, count).astype(int)]
     same, largest = [], 0.0

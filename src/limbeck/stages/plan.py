@@ -141,7 +141,9 @@ def _without(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _digests(context: Context, name: str) -> dict[str, str]:
     """Digests of the splits that a stage looks at."""
-    if name in ("export", "evaluate"):
+    if name == "export":
+        splits = ["validation"]  # whatever is scored: another split scored later leaves the files as they are
+    elif name == "evaluate":
         splits = [context.recipe.evaluate.split]
     elif name == "bench" or (name in ("teacher", "student") and not _trains(context, name)):
         splits = []
