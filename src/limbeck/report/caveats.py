@@ -163,6 +163,7 @@ def _distillation(rows: list[Row], score: str) -> str:
 
 def _fp32_score(rows: list[Row], model: str, score: str) -> float | None:
     kept = [row for row in rows if row.get("model") == model and row.get("precision") == "fp32" and sound(row)]
+    kept = [row for row in kept if row.get("inference_precision") in (None, "", "fp32", "f32")]  # as both were trained
     return max((value for row in kept if (value := number(row, score)) is not None), default=None)
 
 
