@@ -126,3 +126,10 @@ def test_losses_fit_the_task(checked, mine, tmp_path):
 def test_losses_of_areas_are_not_for_whole_images():
     with pytest.raises(UserError, match=r"train.task.*: dice is a loss of maps"):
         check(read("smoke/classification", ["train.task={kind: dice}"]))
+
+
+@pytest.mark.parametrize(("at", "owner"), [("nowhere -> logits", "student"), ("logits -> nowhere", "teacher")])
+def test_a_wrong_path_has_its_place(checked, mine, at, owner):
+    teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\n"
+    with pytest.raises(UserError, match=rf"r.yaml:9: distil.1.at: {owner} has no submodule 'nowhere'"):
+        checked(f"{teacher}distil:\n  - {{kind: kd}}\n  - {{kind: cwd, at: {at}}}\n")

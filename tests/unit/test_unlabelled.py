@@ -196,7 +196,7 @@ def test_an_epoch_of_the_student_is_longer_and_the_baseline_takes_as_many_steps(
 
 
 def test_qat_without_terms_on_logits_has_no_use_for_them(context):
-    found = context(8, "distil.0.at=down.0")
+    found = context(8, "distil.0.at=encoder.0")
     assert [len(training(found, role)) for role in ("student", "qat", "student-longer")] == [12, 4, 4]
 
 

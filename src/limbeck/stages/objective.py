@@ -23,7 +23,7 @@ from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
 from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.terms import Term, make_term, split_path
 
-__all__ = ["logits_terms", "make_objective", "make_terms", "task_terms"]
+__all__ = ["logits_terms", "make_objective", "make_terms", "refuse_unknown_path", "task_terms"]
 
 
 def make_objective(
@@ -106,6 +106,9 @@ def make_terms(
     """
     recipe = context.recipe
     rows = [(index, row) for index, row in enumerate(recipe.distil) if sections is None or row in sections]
+    for index, _ in rows:
+        refuse_unknown_path(context, index, student, "student")
+        refuse_unknown_path(context, index, teacher, "teacher")
     shapes = {
         "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
         "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
@@ -120,6 +123,19 @@ def make_terms(
         pair = (shapes["student"][mine], shapes["teacher"][theirs])
         terms.append(make_term(names[index], loss, row.at, pair, row.weight, row.schedule, where))
     return terms
+
+
+def refuse_unknown_path(context: Context, index: int, model: nn.Module, owner: str) -> None:
+    """See that a network has the place that a row of ``distil`` names.
+
+    Raises:
+        UserError: With the row's place, and the nearest names.
+    """
+    student, teacher = split_path(context.recipe.distil[index].at)
+    try:
+        Tapped(model, [student if owner == "student" else teacher], owner).close()
+    except UserError as error:
+        raise UserError(f"{context.recipe.place / 'distil' / index / 'at'}: {error}") from error
 
 
 def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:

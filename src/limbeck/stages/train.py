@@ -22,7 +22,7 @@ from limbeck.runtimes._cores import physical_cores
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
-from limbeck.stages.objective import logits_terms, make_objective, make_terms
+from limbeck.stages.objective import logits_terms, make_objective, make_terms, refuse_unknown_path
 from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.train.objective import Teacher
 from limbeck.train.session import train
@@ -125,6 +125,8 @@ def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teac
         _good_enough(context, model, wanted)
     if accelerator is not None:
         model = model.to(accelerator.device, memory_format=torch.channels_last)
+    for index in range(len(context.recipe.distil)):
+        refuse_unknown_path(context, index, model, "teacher")
     paths = [split_path(term.at)[1] for term in context.recipe.distil]
     return Teacher(model, model.mean, model.std, paths)
 
