@@ -63,8 +63,8 @@ class Torchvision:
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         pair = self.pairs[key[0]]
-        image = tv_tensors.Image(np.asarray(Image.open(pair.image).convert("RGB")).transpose(2, 0, 1))
-        mask = tv_tensors.Mask(np.asarray(Image.open(pair.mask))[None])
+        image = tv_tensors.Image(np.array(Image.open(pair.image).convert("RGB")).transpose(2, 0, 1))
+        mask = tv_tensors.Mask(np.array(Image.open(pair.mask))[None])
         return self.transform(image, mask)
 
 
@@ -116,8 +116,8 @@ def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled:
     real = fit(objective, loader, optimizer, settings, accelerator, first=0, steps=10**6)
     (ready,) = load(views, [[(index, 0) for index in range(recipe.data.batch)]], 0)
     fixed = fit(objective, itertools.repeat(ready), optimizer, settings, accelerator, first=0, steps=10**6)
-    for _ in range(-(-len(samples) // recipe.data.batch)):  # until every sample has been read once
-        next(real)
+    for index in range(len(samples)):
+        _ = samples[index]  # a first epoch fills the cache
     took: dict[str, list[float]] = {"fixed": [], "real": []}
     for turn in range(rounds):
         for name, ticks in (("fixed", fixed), ("real", real)) if turn % 2 == 0 else (("real", real), ("fixed", fixed)):
