@@ -87,3 +87,38 @@ def image_folder(root: Path) -> None:
         for name in ("daisy", "rose", "tulip"):
             for number in range(length):
                 image(root / f"flowers/{split}/{name}/{split}-{name}-{number}.{'JPG' if number % 2 else 'png'}")
+
+
+SCENESEG_COLOURS = (
+    (61, 93, 255), (216, 255, 61), (0, 0, 0), (61, 184, 255), (255, 61, 61), (255, 190, 61), (255, 116, 61),
+    (255, 28, 145), (0, 255, 220),
+)  # fmt: skip
+"""Background, road edge, unlabelled, sky, vulnerable, small vehicle, large vehicle, foreground, road."""
+
+
+def sceneseg(root: Path, sources: tuple[str, ...], length: int = 20) -> None:
+    """A folder for each source, twice its name, with masks in colour."""
+    for source in sources:
+        for number in range(length):
+            home = root / source / source
+            image(home / "images" / f"{source}{number:04d}.png")
+            (home / "gt_masks").mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng(number)
+            pixels = rng.integers(0, len(SCENESEG_COLOURS), SIZE)
+            pixels[0, : len(SCENESEG_COLOURS)] = range(len(SCENESEG_COLOURS))
+            colours = np.asarray(SCENESEG_COLOURS, np.uint8)[pixels]
+            Image.fromarray(colours).save(home / "gt_masks" / f"{source}{number:04d}.png")
+
+
+INTEL = ("buildings", "forest", "glacier", "mountain", "sea", "street")
+
+
+def intel(root: Path, each: int = 10) -> None:
+    """intel-image-classification with its doubled folders; seg_pred has no classes."""
+    home = root / "intel-image-classification"
+    for name in INTEL:
+        for number in range(each):
+            image(home / "seg_train" / "seg_train" / name / f"{name}{number}.jpg")
+            image(home / "seg_test" / "seg_test" / name / f"{name}{number + 500}.jpg")
+    for number in range(each):
+        image(home / "seg_pred" / "seg_pred" / f"{number}.jpg")

@@ -209,6 +209,7 @@ def sweep(
     """Run every combination of a recipe's `matrix`, and of changes with several values, one after another."""
     from limbeck.recipe import read
     from limbeck.record import UserError
+    from limbeck.stages.check import check as check_one
     from limbeck.sweep.children import run_all
     from limbeck.sweep.grid import cells, split_axes
 
@@ -216,17 +217,19 @@ def sweep(
     found = cells(read(recipe, plain), axes)
     if not found:
         raise UserError(f"{recipe}: has no matrix; name values to try, such as seed=0,1,2.")
-    for cell in found:
-        read(recipe, [*plain, *cell.overrides])  # every run is known to be sound before the first begins
     if only is not None and only >= len(found):
         raise UserError(f"--only {only}: there are {len(found)} runs, 0 to {len(found) - 1}.")
+    chosen = found if only is None else [found[only]]
+    runs = [read(recipe, [*plain, *cell.overrides]) for cell in found]
     if listed:
         for number, cell in enumerate(found):
             print(f"{number:3}  {cell.name}")
         return
-    codes = run_all(recipe, plain, found if only is None else [found[only]], device)
+    for one in runs if only is None else [runs[only]]:
+        check_one(one)  # every run is known to be sound before the first begins
+    codes = run_all(recipe, plain, chosen, device)
     failed = [name for name, code in codes.items() if code]
-    print(f"{len(codes) - len(failed)} of {len(found)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
+    print(f"{len(codes) - len(failed)} of {len(chosen)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
     if failed:
         raise typer.Exit(1)
 
@@ -248,10 +251,8 @@ def check(
         print(f"{file}: {recipe.name}")
         for line in check_one(recipe):
             print(f"  {line}")
-        for variant in variants:
-            check_one(variant)
         if variants:
-            print(f"  matrix   {len(variants)} runs, all sound")
+            print(f"  matrix   {len(variants)} runs; `limbeck sweep` builds each of them before the first begins")
 
 
 @app.command(epilog="Example: `limbeck show demo train.epochs=3`")
