@@ -263,3 +263,28 @@ def test_the_kind_says_that_it_classifies(tmp_path: Path) -> None:
     recipe = read(adopt(str(tmp_path / "plain.pth"), f"{photos}", target="onnxruntime", arch=arch))
     assert recipe.task.kind == "classification"
     assert recipe.data.spec["folders"] == {"training": "."}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "wanted"),
+    [
+        ({"model_type": "swin", "depths": [2, 2, 6, 2], "embed_dim": 96}, {"size": "tiny", "window": 7}),
+        (
+            {"model_type": "swin", "depths": [2, 2, 18, 2], "embed_dim": 128, "window_size": 12},
+            {"size": "base", "window": 12},
+        ),
+        ({"model_type": "convnext"}, None),
+    ],
+)
+def test_an_upernet_of_the_hub_is_known_by_its_configuration(
+    tmp_path: Path, backbone: dict[str, object], wanted: dict[str, object] | None
+) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "config.json").write_text(json.dumps({"model_type": "upernet", "backbone_config": backbone}))
+    photos = str(images(tmp_path / "photos", 1))
+    if wanted is None:
+        with pytest.raises(UserError, match="an UPerNet on 'convnext'"):
+            adopt(str(tmp_path / "hub"), photos, target="openvino")
+        return
+    found = read(adopt(str(tmp_path / "hub"), photos, target="openvino"))
+    assert found.student.spec == {"kind": "upernet_swin"} | wanted

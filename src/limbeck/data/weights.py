@@ -91,7 +91,8 @@ def load_tensors(
     Common prefixes are taken off when more names match without them, and ``model.old_names``, pairs of a pattern and
     its replacement, may translate what earlier releases of a library called its layers. A model that knows another
     library's layout has ``model.from_elsewhere``, which takes tensors and returns them as its own, or as they are, and
-    may have ``model.advice``: from names to what should be written instead.
+    may have ``model.advice``: from names to what should be written instead. Names that end as one of ``model.unused``
+    are left out.
     Auxiliary heads are optional on both sides: a file without them leaves them as they are, and those of a file that
     the model lacks are left out.
 
@@ -171,7 +172,8 @@ def _own(model: nn.Module) -> dict[str, Tensor]:
 
 def _namings(tensors: Mapping[str, Tensor], model: nn.Module) -> list[dict[str, Tensor]]:
     """The tensors under every name that they may have in ``model``, what changes least first."""
-    plain = {name: value for name, value in tensors.items() if not name.endswith(COUNTER) and name != "n_averaged"}
+    unused = (COUNTER, *getattr(model, "unused", ()))
+    plain = {name: value for name, value in tensors.items() if not name.endswith(unused) and name != "n_averaged"}
     seen = [prefix for prefix in PREFIXES if any(prefix in name for name in plain)]
     chains = itertools.chain.from_iterable(itertools.permutations(seen, length) for length in range(len(seen) + 1))
     stripped = [{_without(name, chain): value for name, value in plain.items()} for chain in chains]

@@ -131,10 +131,21 @@ def _hub_kind(source: str) -> dict[str, Any]:
     from limbeck.models.segformer import SIZES
 
     config = hub_json(source, "config.json", Path())
+    if config.get("model_type") == "upernet":
+        return _upernet(source, config.get("backbone_config") or {})
     fits = [name for name, spec in SIZES.items() if all(config.get(k) == spec[k] for k in ("depths", "hidden_sizes"))]
     if config.get("model_type") != "segformer" or not fits:
         raise UserError(f"{source}: is a {config.get('model_type', 'model without config.json')!r}; give --arch.")
     return {"kind": "segformer", "size": fits[0]}
+
+
+def _upernet(source: str, backbone: dict[str, Any]) -> dict[str, Any]:
+    from limbeck.models.upernet_swin import SIZES
+
+    fits = [name for name, spec in SIZES.items() if all(backbone.get(k) == spec[k] for k in ("depths", "embed_dim"))]
+    if backbone.get("model_type") != "swin" or not fits:
+        raise UserError(f"{source}: is an UPerNet on {backbone.get('model_type', 'nothing')!r}; give --arch.")
+    return {"kind": "upernet_swin", "size": fits[0], "window": backbone.get("window_size", 7)}
 
 
 def _arch(text: str) -> dict[str, Any]:
