@@ -101,17 +101,13 @@ def test_elec475(strategy: str, line: Callable[..., dict[str, dict[str, Any]]], 
 @pytest.mark.parametrize("family", ["segformer", "swin", "pspnet"])
 def test_segdistill(family: str, method: str, line: Callable[..., dict[str, dict[str, Any]]], tmp_path: Path) -> None:
     _layouts.ade20k(tmp_path / "data")
-    changes = [SMALL, CALIBRATED, "teacher.min_metric=0"]
+    teacher = segformer_folder(tmp_path / "teacher", "b1", 150)
+    changes = [SMALL, CALIBRATED, "teacher.size=b1", f"teacher.weights={teacher}", "teacher.min_metric=0"]
     if family == "segformer":
-        encoder = segformer_folder(tmp_path / "mit-b0", "b0", None)
-        changes += ["teacher.size=b1", f"teacher.weights={segformer_folder(tmp_path / 'teacher', 'b1', 150)}"]
-        changes += [f"student.backbone_weights={encoder}"]
+        changes += [f"student.backbone_weights={segformer_folder(tmp_path / 'mit-b0', 'b0', None)}"]
     else:
-        kind = {"swin": "upernet_swin", "pspnet": "pspnet"}[family]
-        small = {"swin": {"size": "tiny"}, "pspnet": {"depth": 50}}[family]
-        weights = network_file(tmp_path / "teacher.safetensors", 150, kind=kind, **small)
-        changes += [f"teacher.{key}={value}" for key, value in small.items()]
-        changes += [f"teacher.weights={weights}", f"student.backbone_weights={weights}"]
+        student = read(f"segdistill/{family}-{method}").student.spec
+        changes += [f"student.backbone_weights={network_file(tmp_path / 'student.safetensors', 150, **student)}"]
     found = scores(line(f"segdistill/{family}-{method}", *changes))
     assert {"teacher.fp32.onnxruntime", "student.fp32.onnxruntime", "student.int8.onnxruntime"} <= set(found)
 
