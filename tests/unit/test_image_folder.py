@@ -139,6 +139,8 @@ def test_half_an_image_is_named(intel: Path) -> None:
     [
         ({"folders": {"train": "a"}}, "no such split 'train'. Did you mean 'training'"),
         ({"folders": {"training": "a"}}, "a: no such folder, which data.folders names for training"),
+        ({"folders": {"training": "seg_train", "validation": "seg_train"}}, "validation .* lies in training"),
+        ({"folders": {"training": "seg_train/seg_train", "test": "seg_train"}}, "training .* lies in test"),
         ({"holdout": 0.9}, "holdout must be above 0 and at most 0.5"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class ImageFolder:
             if None.
 
     Raises:
-        UserError: If a folder is missing or empty, the splits have different classes, or a file is no image.
+        UserError: If a folder is missing or empty, two splits share one, the splits have different classes, or a file
+            is no image.
     """
 
     palette: tuple[tuple[int, int, int], ...] = ()
@@ -123,7 +125,19 @@ def _split_folders(folder: Path, given: Mapping[str, str] | None) -> dict[str, P
         if split not in LAYOUTS:
             known = ", ".join(LAYOUTS)
             raise UserError(f"data.folders: no such split {split!r}.{nearest(split, list(LAYOUTS))} Known: {known}.")
-    return {split: folder / name for split, name in given.items()}
+    found = {split: folder / name for split, name in given.items()}
+    _refuse_overlap({split: place for split, place in found.items() if split != "unlabelled"})
+    return found
+
+
+def _refuse_overlap(found: Mapping[str, Path]) -> None:
+    """What is trained on, or selects, is not what is scored."""
+    for one, other in permutations(found, 2):
+        if found[other].resolve().is_relative_to(found[one].resolve()):
+            raise UserError(
+                f"data.folders: {other} ({found[other]}) lies in {one} ({found[one]}); scores on images that were "
+                "trained on say nothing. Without a validation folder, validation takes a share of training by itself."
+            )
 
 
 def _existing(folder: Path, found: Mapping[str, Path], split: str) -> Path:
