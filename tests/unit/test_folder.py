@@ -86,7 +86,7 @@ def test_suffixes(data, tmp_path):
         folder(tmp_path)
 
 
-@pytest.mark.parametrize("holdout", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("holdout", [0.1, 0.25, 0.3, 0.4, 0.45, 0.5])
 def test_holdout_shares_the_images_out(data, tmp_path, holdout):
     data(*(f"{part}/{n:02}.png" for part in ("images", "masks") for n in range(20)))
     given = {"images": "images", "annotations": "masks", "holdout": holdout}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.data.pairs import find_files, listed
+from limbeck.datasets._layout import held_out
 from limbeck.record import UserError
 
 __all__ = ["Layout", "Splits", "named"]
@@ -64,7 +65,7 @@ class Splits:
         if not self.holdout or split == "test":
             return found
         if self.group is None:
-            return _every_nth(found, split, self.holdout)
+            return _evenly(found, split, self.holdout)
         return _whole_groups(found, self._groups(found, self.group), split, self.holdout)
 
     def _groups(self, files: Sequence[Path], pattern: str) -> list[str]:
@@ -129,10 +130,9 @@ def named(layout: Layout, split: str) -> str:
     return layout[split]
 
 
-def _every_nth(files: list[Path], split: str, holdout: float) -> list[Path]:
-    """Every n-th file for validation, the others for training."""
-    every = round(1 / holdout)
-    return [file for number, file in enumerate(files) if (number % every == every - 1) == (split == "validation")]
+def _evenly(files: list[Path], split: str, holdout: float) -> list[Path]:
+    """Validation's share of the files, evenly spread over them, or all the others for training."""
+    return [file for number, file in enumerate(files) if held_out(number, holdout) == (split == "validation")]
 
 
 def _whole_groups(files: list[Path], groups: Sequence[str], split: str, holdout: float) -> list[Path]:

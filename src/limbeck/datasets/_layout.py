@@ -1,11 +1,12 @@
-"""Where published data sets lie, and which splits they have labels of."""
+"""Where published data sets lie, which splits they have labels of, and how one is shared out."""
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 from limbeck.record import UserError
 
-__all__ = ["folder_of_split", "located", "without_overlap"]
+__all__ = ["folder_of_split", "held_out", "located", "without_overlap"]
 
 
 def located(places: Iterable[Path], inside: str, name: str, kind: str) -> Path:
@@ -48,3 +49,9 @@ def without_overlap(training: Iterable[str], scored: Iterable[str], where: Path)
             f"{where}: {len(both)} of its images are in the validation split too, such as {both[0]}; scores on images "
             "that were trained on say nothing. Take them out of one of the two lists."
         )
+
+
+def held_out(number: int, share: float) -> bool:
+    """Whether the sample of this number, from 0, is validation's: with a share of 0.2 every fifth one is."""
+    exact = Fraction(str(share))
+    return (number + 1) * exact // 1 > number * exact // 1
