@@ -112,6 +112,13 @@ def test_images_are_rgb_whatever_they_were(tmp_path, mode, colour):
     assert (image.dtype, image.shape) == (np.uint8, (4, 6, 3))
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_grey_levels_beyond_a_byte_are_not_cut_off(tmp_path, kind):
+    Image.fromarray(np.full((4, 6), 1000, kind)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: not a readable image \(mode \S+ has more than 8 bits"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_images_stand_upright(tmp_path):
     upright = np.zeros((4, 8, 3), np.uint8)
     upright[:, :4] = 255

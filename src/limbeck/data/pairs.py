@@ -165,10 +165,12 @@ def read_image(path: Path, *, alpha: bool = False, data: bytes | None = None) ->
         data: Its bytes, where it is part of another file.
 
     Raises:
-        UserError: If the file is truncated or no image.
+        UserError: If the file is truncated or no image, or its one channel has more than 8 bits.
     """
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
+            if image.mode[0] in "IF":  # Pillow would cut all above 255 off
+                raise ValueError(f"mode {image.mode} has more than 8 bits a pixel and no known white; convert it")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGBA" if alpha else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable image ({error}); restore or remove it.") from error
