@@ -60,6 +60,11 @@ def test_images_of_a_folder(images):
     assert Unlabelled(images("more", 5), "here", Sample(MAP.image, None, "none"))[0].target is None
 
 
+def test_alpha_is_read_where_the_split_has_it(images):
+    like = Sample(np.zeros((1, 1, 4), np.uint8), None, "alpha")
+    assert Unlabelled(images("more", 1), "r.yaml:3", like)[0].image.shape == (20, 30, 4)
+
+
 def test_the_digest_is_of_what_is_in_the_files(images):
     digests = [Unlabelled(images(*given), "here", MAP).digest() for given in (("a", 3), ("b", 3), ("c", 3, 1))]
     assert digests[0] == digests[1] != digests[2]

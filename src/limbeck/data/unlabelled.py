@@ -30,7 +30,8 @@ class Unlabelled:
     Args:
         folder: Where the images are.
         where: Place in the recipe, for messages.
-        like: A sample of the training split: whether targets are maps, classes of whole images, or none.
+        like: A sample of the training split: whether images have alpha, and targets are maps, classes of whole images,
+            or none.
         scored: Files that must not be among them.
 
     Raises:
@@ -52,6 +53,7 @@ class Unlabelled:
             )
         self.pairs = [Pair(file, None, file.relative_to(folder).as_posix()) for file in found]
         self._axes = None if like.target is None else like.target.ndim
+        self._alpha = like.image.shape[2] == 4
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -59,7 +61,7 @@ class Unlabelled:
     def __getitem__(self, index: int) -> Sample:
         """The image at ``index``."""
         found = self.pairs[index]
-        image = read_image(found.image)
+        image = read_image(found.image, alpha=self._alpha)
         target = None if self._axes is None else np.zeros(image.shape[: self._axes], np.uint8)
         return Sample(image, target, found.name, labelled=False)
 
