@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
 from limbeck.build import build
+from limbeck.data.stats import count_classes
 from limbeck.record import UserError
 
 
@@ -55,6 +56,16 @@ def test_images_and_masks(written, tmp_path):
     assert np.array_equal(reduced, np.asarray(given[0], np.uint8) - 1)
 
 
+def test_rows_without_a_mask_are_images_without_labels(written, tmp_path):
+    ids = masks(4)
+    written("train.parquet", features=MASKS, mask=[None, *ids[1:]])
+    dataset = hub(tmp_path, mask_column="mask", classes=["a", "b", "c"])
+    assert [dataset[row].labelled for row in range(4)] == [False, True, True, True]
+    assert dataset[0].truth is None
+    assert dataset[0].target.shape == (6, 8)  # so that batches can be made of all of them
+    assert count_classes(dataset).pixels == np.bincount(np.stack(ids[1:]).ravel(), minlength=3).tolist()
+
+
 def test_labels_carry_their_names(written, tmp_path):
     written("train.parquet", features=LABELS, label=[0, 1, 1, -1])
     dataset = hub(tmp_path, label_column="label")
@@ -79,7 +90,7 @@ def test_labels_that_are_names(written, tmp_path):
 def test_neither_masks_nor_labels_is_no_truth(written, tmp_path):
     written("train.parquet", features=MASKS, mask=[None, *masks(3)])
     assert hub(tmp_path)[0].target is None
-    assert hub(tmp_path, mask_column="mask", classes=list("abc"))[0].target is None
+    assert hub(tmp_path, mask_column="mask", classes=list("abc"))[0].truth is None
 
 
 @pytest.mark.parametrize(
@@ -125,6 +136,11 @@ def test_a_share_is_held_out_where_there_is_one_split(written, tmp_path):
         hub(tmp_path, splits=splits)
     with pytest.raises(UserError, match="name it for both"):
         hub(tmp_path, holdout=0.2)
+    for split in splits:
+        with pytest.raises(UserError, match=r"both 'train'; set data\.holdout"):
+            hub(tmp_path, split, splits={"validation": "train"})
+    with pytest.raises(UserError, match="test is 'train', as training or validation is"):
+        hub(tmp_path, "test", splits={"test": "train"})
     made = [hub(tmp_path, split, splits=splits, holdout=0.2) for split in splits]
     assert [len(dataset) for dataset in made] == [8, 2]
     assert not {made[0][row].name for row in range(8)} & {made[1][row].name for row in range(2)}

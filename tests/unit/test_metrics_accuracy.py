@@ -8,7 +8,7 @@ import torchmetrics.functional.classification as theirs
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.prediction import ClassPrediction, largest
 from limbeck.artifact.preprocess import Preprocess
-from limbeck.data.sample import Sample
+from limbeck.data.sample import NO_CLASS, Sample
 from limbeck.metrics.accuracy import Labels, class_scores
 from limbeck.metrics.evaluate import evaluate
 from limbeck.record import UserError
@@ -112,6 +112,18 @@ def test_one_walk_over_a_split() -> None:
     assert quality.images[0] == {"name": "shade 0", "accuracy": 100.0}
     wrong = [np.array(1, np.uint8), *kept[1:]]
     assert evaluate(predictor(), Shades(), reference=wrong.__getitem__).agreement == pytest.approx(600 / 7)
+
+
+@pytest.mark.parametrize("without", [np.array(NO_CLASS), None])
+def test_images_whose_class_is_not_scored(without: np.ndarray | None) -> None:
+    class Some(Shades):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return sample if index else Sample(sample.image, without, "no class")
+
+    quality = evaluate(predictor(), Some())
+    assert (quality.scores["accuracy"], int(quality.matrix.sum()), quality.num_images) == (100, 6, 7)
+    assert quality.images[0] == {"name": "no class", "accuracy": None}
 
 
 def test_a_prediction_names_the_class() -> None:

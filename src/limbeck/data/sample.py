@@ -43,3 +43,9 @@ class Sample:
     name: str
     source: str | None = None
     labelled: bool = True
+
+    @property
+    def truth(self) -> NDArray[np.integer] | None:
+        """The target as scores may see it: None where there is none, or its classes are not meant."""
+        whole_image = self.target is not None and self.target.ndim == 0
+        return None if not self.labelled or (whole_image and self.target == NO_CLASS) else self.target

@@ -13,7 +13,7 @@ from limbeck.data.stats import cache_folder
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["Rows", "column_of", "rows_of"]
+__all__ = ["Rows", "column_of", "names_of", "rows_of"]
 
 NAMES = {
     "training": ("training", "train"),
@@ -57,12 +57,17 @@ def rows_of(
     Raises:
         UserError: If there is no such file, id or split.
     """
-    wanted = (splits[split],) if splits and split in splits else NAMES.get(split, (split,))
+    wanted = names_of(split, splits)
     if not _is_local(root, path):
         return _hub(path, root, wanted, split, config, revision)
     if config or revision:
         raise UserError(f"data: config and revision are for the hub; {path} is on this machine.")
     return _parquet(root, path, wanted, split)
+
+
+def names_of(split: str, splits: Mapping[str, str] | None) -> tuple[str, ...]:
+    """What the data may call a split: what they are said to, else the usual names."""
+    return (splits[split],) if splits and split in splits else NAMES.get(split, (split,))
 
 
 def _is_local(root: Path, path: str) -> bool:

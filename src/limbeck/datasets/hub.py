@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from limbeck.data.licence import Licence
 from limbeck.data.pairs import read_image, read_mask
 from limbeck.data.sample import NO_CLASS, VOID, Sample
-from limbeck.datasets._hub_rows import column_of, rows_of
+from limbeck.datasets._hub_rows import column_of, names_of, rows_of
+from limbeck.datasets._layout import held_out
 from limbeck.record import UserError, digest
 
 __all__ = ["Hub"]
 
 
 class Hub:
-    """Rows with an image and a mask, or an image and a label; with neither it has no truth.
+    """Rows with an image and a mask, or an image and a label; without either column there is no truth.
+
+    A row whose mask or label is empty is an image without labels, which only a teacher has something to say about.
 
     Args:
         split: Which of the splits to read.
@@ -114,8 +117,10 @@ class Hub:
         image = read_image(place, data=data)
         if label_column:
             return Sample(image, self._label(row[label_column], name), name)
-        if not mask_column or row[mask_column] is None:
+        if not mask_column:
             return Sample(image, None, name)
+        if row[mask_column] is None:
+            return Sample(image, np.zeros(image.shape[:2], np.uint8), name, labelled=False)
         place, data = self._file(row[mask_column], name, mask_column)
         size = (image.shape[0], image.shape[1])
         mask = read_mask(place, len(self.classes), size, self.zero_label, self.void, data=data)
@@ -150,25 +155,21 @@ def _keep_apart(split: str, splits: Mapping[str, str] | None, holdout: float) ->
     """Refuse to train on what is scored."""
     if not 0 <= holdout <= 0.5:
         raise ValueError(f"holdout must be between 0 and 0.5, got {holdout}")
-    named = dict(splits or {})
-    same = "training" in named and named.get("validation") == named["training"]
+    training, validation, test = (set(names_of(each, splits)) for each in ("training", "validation", "test"))
+    same = training & validation
     if same and not holdout:
-        raise UserError(
-            f"data.splits: training and validation are both {named['training']!r}; set data.holdout, such as 0.2."
-        )
+        raise UserError(f"data.splits: training and validation are both {min(same)!r}; set data.holdout, such as 0.2.")
     if holdout and not same:
         raise UserError(
             "data.holdout: is for data whose training and validation are one split; name it for both: "
             "splits: {training: train, validation: train}."
         )
-    test = named.get("test", "test")
-    if split == "test" and test in (named.get("training"), named.get("validation")):
-        raise UserError(f"data.splits: test is {test!r}, as training or validation is; score validation.")
+    if split == "test" and (shared := test & (training | validation)):
+        raise UserError(f"data.splits: test is {min(shared)!r}, as training or validation is; score validation.")
 
 
 def _shared(length: int, split: str, holdout: float) -> list[int]:
-    """Rows of the split: every n-th is held out for validation."""
+    """Rows of the split: validation's share is evenly spread over all of them."""
     if not holdout or split not in ("training", "validation"):
         return list(range(length))
-    every = round(1 / holdout)
-    return [row for row in range(length) if (row % every == every - 1) == (split == "validation")]
+    return [row for row in range(length) if held_out(row, holdout) == (split == "validation")]

@@ -62,11 +62,11 @@ class Tally:
         part = self._parts.setdefault(sample.source, _Part(len(self.classes)))
         part.images += 1
         try:
-            if sample.target is not None and sample.labelled:
-                part.confusion += own.add(mask, sample.target)
+            if sample.truth is not None:
+                part.confusion += own.add(mask, sample.truth)
                 part.with_target += 1
                 if self.boundary:
-                    part.boundary.add(mask, sample.target)
+                    part.boundary.add(mask, sample.truth)
             same, looked_at = (0, 0) if reference is None else agreeing(mask, reference)
         except ValueError as error:
             raise UserError(f"{sample.name}: {error}") from error
@@ -132,7 +132,7 @@ class ClassTally:
             tallies.append(self._sources.setdefault(sample.source, Labels(len(self.classes))))
         try:
             for labels in tallies:
-                labels.add(sample.name, logits, label, sample.target if sample.labelled else None, reference)
+                labels.add(sample.name, logits, label, sample.truth, reference)
         except ValueError as error:
             raise UserError(f"{sample.name}: {error}") from error
 

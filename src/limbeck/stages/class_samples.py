@@ -71,6 +71,6 @@ def _sample(dataset: Dataset, answers: Answers, index: int, why: str, folder: Pa
         Image.fromarray(sample.image).save(part, quality=92)
     return {
         "name": sample.name, "why": why, "image": f"{folder.name}/{name}",
-        "label": None if sample.target is None else int(sample.target),
+        "label": None if sample.truth is None else int(sample.truth),
         "labels": {row: int(answers.mask(row, index)) for row in answers.rows if answers.has(row, index)},
     }  # fmt: skip

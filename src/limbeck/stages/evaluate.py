@@ -199,8 +199,8 @@ def _sample(dataset: Dataset, kept: _Kept, index: int, why: str, folder: Path) -
     with whole(folder / f"{stem}.jpg") as part:
         Image.fromarray(_in_colour(sample.image)).save(part, quality=88)
     found: dict[str, Any] = {"name": sample.name, "why": why, "image": f"samples/{stem}.jpg", "masks": {}}
-    if sample.target is not None:
-        found["truth"] = _write_mask(folder / f"{stem}.truth.png", sample.target)
+    if sample.truth is not None:
+        found["truth"] = _write_mask(folder / f"{stem}.truth.png", sample.truth)
     for row in kept.rows:
         if kept.has(row, index):
             found["masks"][row] = _write_mask(folder / f"{stem}.{row}.png", kept.mask(row, index))

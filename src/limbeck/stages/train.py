@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
+from limbeck.data.stats import count_classes
 from limbeck.data.weights import load_weights, save_weights, state_digest
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
@@ -77,7 +78,7 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     check_data(context, role)
     accelerator = accelerator_for(context, settings.precision)
     distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
-    if not distilled and context.dataset("training")[0].target is None:
+    if not distilled and not any(count_classes(context.dataset("training")).pixels):
         labels = "masks" if context.task.dense else "classes"
         raise UserError(
             f"{context.recipe.place / 'data'}: the training images have no {labels}, "
