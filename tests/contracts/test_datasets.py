@@ -168,6 +168,19 @@ def test_camvid_by_drives_validates_on_an_unseen_one(camvid):
     assert all(pair.image.stem == pair.mask.stem for pair in (*training.pairs, *validation.pairs))
 
 
+def test_camvid_by_drives_tests_on_one_that_is_not_trained_on(tmp_path):
+    for part in ("images", "annotations"):
+        (tmp_path / "camvid" / part / "test").mkdir(parents=True)
+        for name in ("0001TP_008550", "Seq05VD_f00000"):  # of the published split
+            Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / f"camvid/{part}/test/{name}.png")
+    official, drives = (
+        build("datasets", {"kind": "camvid", "protocol": protocol}, "data", split="test", root=tmp_path)
+        for protocol in ("official", "drives")
+    )
+    assert len(official) == 2
+    assert [pair.name for pair in drives.pairs] == ["Seq05VD_f00000"]
+
+
 def test_camvid_without_its_test_split_says_so(camvid):
     with pytest.raises(UserError, match=r"images/test: the split 'test' is empty"):
         build("datasets", {"kind": "camvid"}, "data", split="test", root=camvid)

@@ -16,15 +16,16 @@ COLOURS = {
     "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
 }  # fmt: skip
 
-DRIVES = {"training": ("0001TP", "0016E5"), "validation": ("0006R0",)}
-"""What the names of a drive's frames begin with."""
+DRIVES = {"training": ("0001TP", "0016E5"), "validation": ("0006R0",), "test": ("Seq05VD",)}
+"""What the names of a drive's frames begin with; a quarter of the published test split is of a trained one."""
 
 
 class CamVid:
     """CamVid, by its official split or by drive.
 
     The official validation split is one drive that training has 204 frames of: it rewards memory. ``drives`` trains on
-    two drives and validates on the third. Cite: Brostow et al., PRL 2009; Badrinarayanan et al., TPAMI 2017.
+    two drives, validates on the third and tests on the fourth. Cite: Brostow et al., PRL 2009;
+    Badrinarayanan et al., TPAMI 2017.
 
     Args:
         split: ``training``, ``validation`` or, where it was added, ``test``.
@@ -51,10 +52,10 @@ class CamVid:
                 f"{folder}: CamVid is not there. Fetch it with `limbeck data get camvid`, or set LIMBECK_DATA to the "
                 "folder above, with images/{training,validation,test} and annotations/{training,validation,test} in it."
             )
-        places = ("training", "validation") if protocol == "drives" and split in DRIVES else (split,)
+        places = ("training", "validation") if protocol == "drives" and split != "test" else (split,)
         images, masks = (_files(folder / part, places) for part in ("images", "annotations"))
         if protocol == "drives":
-            images = [image for image in images if image.name.startswith(DRIVES.get(split, ""))]
+            images = [image for image in images if image.name.startswith(DRIVES.get(split, ()))]
         if not images:
             raise UserError(f"{folder / 'images' / split}: the split {split!r} is empty.")
         self.pairs = pair(images, masks)
