@@ -32,6 +32,16 @@ def test_images_without_truth_count_nothing(samples):
     assert count_classes(samples(3, labelled=False)).pixels == [0, 0, 0, 0]
 
 
+def test_without_names_of_its_own_a_split_has_those_of_any_weights(samples):
+    class Images(samples):
+        def digest(self):
+            return "always this"
+
+    three, seven = Images(2, labelled=False), Images(2, labelled=False)
+    three.classes, seven.classes = tuple("abc"), tuple("abcdefg")
+    assert [len(count_classes(dataset).pixels) for dataset in (three, seven)] == [3, 7]
+
+
 def test_the_second_time_nothing_is_read(samples):
     class Once(samples):
         reads = 0

@@ -53,10 +53,10 @@ def count_classes(dataset: Known, progress: Callable[[int, int], None] | None = 
     Raises:
         UserError: For the first sample that cannot be read or holds wrong ids.
     """
-    file = cache_folder() / "class_counts" / f"{dataset.digest()}.json"
+    num_classes = len(dataset.classes)  # where data name none, they are those of the weights
+    file = cache_folder() / "class_counts" / f"{dataset.digest()}-{num_classes}.json"
     if file.is_file():
         return ClassCounts(**read_json(file))
-    num_classes = len(dataset.classes)
     pixels, areas = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, counts in enumerate(pool.map(lambda i: _count(dataset[i], num_classes), range(len(dataset))), 1):
