@@ -31,7 +31,7 @@ def check(data: Given) -> None:
         for line in lines:
             console.print(f"{kind}: {line}", markup=False)
     if found.problems:
-        console.print(f"{len(found.problems)} problems")
+        console.print(f"{len(found.problems)} problem{'s' * (len(found.problems) > 1)}")
         raise typer.Exit(2)
 
 

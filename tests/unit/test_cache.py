@@ -2,12 +2,15 @@ import json
 import multiprocessing
 import os
 import signal
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from limbeck.data import cache_file
 from limbeck.data.cache import Remembered
 from limbeck.data.cache_file import Stored
 from limbeck.data.sample import Sample
@@ -221,6 +224,22 @@ def test_threads_share_one_file(samples, tmp_path):
         for index, found in enumerate(pool.map(lambda index: kept[index % 40], range(200))):
             same(found, samples(40)[index % 40])
     assert (tmp_path / "key.bin").stat().st_size == 40 * SIZE
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_another_thread_may_map_and_drop_meanwhile(counted, tmp_path, monkeypatch, sound):
+    kept = stored(counted(4), tmp_path)
+    for index in range(4):
+        _ = kept[index]
+    later = stored(counted(4), tmp_path)
+
+    def crc32(data):
+        later._map = b""
+        later._records.clear()
+        return zlib.crc32(data) if sound else 0
+
+    monkeypatch.setattr(cache_file, "zlib", SimpleNamespace(crc32=crc32))
+    same(later[2], counted(4)[2])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

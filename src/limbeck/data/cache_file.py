@@ -142,27 +142,31 @@ class Stored:
     def _read(self, index: int) -> Sample | None:
         """The sample out of the mapping; None if it is not there, or not whole."""
         record = self._records.get(index)
-        if record is None or (record.end > len(self._map) and not self._mapped(record.end)):
+        mapped = None if record is None else self._mapped(record.end)
+        if record is None or mapped is None:
             return None
         if index not in self._checked:
-            if zlib.crc32(memoryview(self._map)[record.at : record.end]) != record.check:
-                del self._records[index]
+            if zlib.crc32(memoryview(mapped)[record.at : record.end]) != record.check:
+                self._records.pop(index, None)
                 return None
             self._checked.add(index)
-        image: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, record.image_bytes, record.at)
+        image: NDArray[np.uint8] = np.frombuffer(mapped, np.uint8, record.image_bytes, record.at)
         target = None
         if record.target is not None:
             kind, shape = record.target
             start = record.at + record.image_bytes
-            target = np.frombuffer(self._map, kind, int(np.prod(shape)), start).reshape(shape)
+            target = np.frombuffer(mapped, kind, int(np.prod(shape)), start).reshape(shape)
         return Sample(image.reshape(record.image), target, record.name, record.source, record.labelled)
 
-    def _mapped(self, end: int) -> bool:
-        with self._pixels.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size < end:
-                return False
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        return True
+    def _mapped(self, end: int) -> mmap.mmap | bytes | None:
+        """A mapping that reaches to ``end``; None if the file does not. Another thread may replace the one kept."""
+        found = self._map
+        if end > len(found):
+            with self._pixels.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size < end:
+                    return None
+                self._map = found = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return found
 
     def _write(self, index: int, sample: Sample) -> None:
         """Add a sample behind the others, pixels first, unless another process has or there is no room."""
