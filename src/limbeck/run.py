@@ -18,6 +18,7 @@ from limbeck.place import dump
 from limbeck.recipe import Recipe
 from limbeck.record import UserError, write_json, write_text
 from limbeck.show import is_first_process
+from limbeck.stages.check import check
 from limbeck.stages.context import Context, runs_root
 from limbeck.stages.licences import non_commercial, terms
 from limbeck.stages.plan import Stage, plan
@@ -52,6 +53,8 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     forced = _forced(everything, force)
     wanted = {name: stage for name, stage in everything.items() if _order(name) <= STAGES.index(until)}
     todo = [name for name, stage in wanted.items() if name in forced or not stage.done()]
+    if any(_order(name) == STAGES.index("train") and _trains(recipe, name) for name in todo):
+        check(recipe, to_run=True)  # the student's mistakes must not wait for the teacher's training
     _wait(context)  # every process has looked before one of them writes
     if is_first_process():
         _clear(context, everything, forced)
@@ -68,6 +71,11 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     if until == "report" and is_first_process():
         _work("report")(context)
     return context.folder
+
+
+def _trains(recipe: Recipe, role: str) -> bool:
+    """Whether a network is trained, and not only taken as it is."""
+    return recipe.teacher is not None and recipe.teacher.train is not None if role == "teacher" else bool(recipe.train)
 
 
 def _order(name: str) -> int:

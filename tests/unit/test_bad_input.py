@@ -218,3 +218,20 @@ def test_out_of_memory_names_a_batch(work: Path, monkeypatch: pytest.MonkeyPatch
     plan = session.Plan("student", work, work / "m.jsonl", Train(steps=1), "miou", 0, 8, 0, 16)
     with pytest.raises(UserError, match=r"train.batch=4 train.accumulate=2"), session._memory(plan):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distil": [{"kind": "kd", "at": "nowhere"}]}, "distil.0.at: student has no submodule 'nowhere'"),
+        ({"student": RECIPE["student"] | {"backbone_weights": "none.pth"}}, "none.pth: no such file"),
+        ({"student": {"kind": "./net.py:build"}}, "student: tells 2 classes apart, the data have 3"),
+    ],
+)
+def test_the_student_s_mistakes_do_not_wait_for_the_teacher_s_training(
+    work: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
+) -> None:
+    (work / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 1)\n")
+    taught = {"teacher": RECIPE["student"] | {"train": {"steps": 2}}, "distil": [{"kind": "kd"}]}
+    assert message in fails(capsys, "run", recipe(work, **taught | change))
+    assert not (work / "runs").exists()

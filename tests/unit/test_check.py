@@ -133,3 +133,33 @@ def test_a_wrong_path_has_its_place(checked, mine, at, owner):
     teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\n"
     with pytest.raises(UserError, match=rf"r.yaml:9: distil.1.at: {owner} has no submodule 'nowhere'"):
         checked(f"{teacher}distil:\n  - {{kind: kd}}\n  - {{kind: cwd, at: {at}}}\n")
+
+
+def test_a_network_of_one_s_own_has_the_classes_of_the_data(checked, mine, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef three(num_classes):\n    return nn.Conv2d(3, 3, 1)\n"
+        "def sigmoid(num_classes):\n    return nn.Conv2d(3, 1, 1)\n"
+    )
+    with pytest.raises(UserError, match=r"r\.yaml: student: tells 3 classes apart, the data have 2"):
+        checked("", "student={kind: ./net.py:three}")
+    assert checked("", "student={kind: ./net.py:sigmoid}")
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("{kind: pspnet, backbone_weights: ResNet51_Weights.DEFAULT}", r"backbone_weights: ResNet51.* Did you mean"),
+        ("{kind: ./net.py:stem, backbone_weights: body.pth}", "backbone_weights: Conv2d: no submodule is called"),
+    ],
+)
+def test_weights_have_a_place_to_come_from_and_to_go_to(checked, mine, tmp_path, student, message):
+    (tmp_path / "net.py").write_text("from torch import nn\ndef stem():\n    return nn.Conv2d(3, 2, 1)\n")
+    with pytest.raises(UserError, match=message):
+        checked("", "data.size=[64, 64]", f"student={student}")
+
+
+def test_weight_files_may_be_elsewhere_until_it_runs(checked, mine, tmp_path):
+    for change in ("student.weights=none.pth", "student.backbone_weights=none.pth"):
+        assert checked("", change)
+        with pytest.raises(UserError, match=r"none\.pth: no such"):
+            check(read(tmp_path / "r.yaml", [change]), to_run=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["library_weights", "load_backbone", "named_weights"]
+__all__ = ["address", "library_weights", "load_backbone", "named_weights"]
 
 
 def library_weights(arch: str, name: str) -> dict[str, Tensor]:
@@ -36,15 +36,23 @@ def named_weights(name: str) -> dict[str, Tensor]:
     Raises:
         UserError: If there are no such weights, or they cannot be downloaded.
     """
+    return _download(address(name))
+
+
+def address(name: str) -> str:
+    """Where the weights of such a name lie.
+
+    Raises:
+        UserError: If there are no such weights.
+    """
     try:
-        found = torchvision.models.get_weight(name)
+        return str(torchvision.models.get_weight(name).url)
     except (ValueError, AttributeError, KeyError):
         offered = [
             weights.__name__ for weights in map(torchvision.models.get_model_weights, torchvision.models.list_models())
         ]
         near = nearest(name.partition(".")[0], offered)
         raise UserError(f"{name}: torchvision has no weights of this name.{near}") from None
-    return _download(found.url)
 
 
 def _download(url: str) -> dict[str, Tensor]:

@@ -30,6 +30,8 @@ class _Data:
     num_classes: int
     line: str
     source: Any
+    counted: bool = True
+    """Whether the number of classes is theirs, and not assumed."""
 
 
 def files(sources: Sequence[str]) -> list[str]:
@@ -47,8 +49,12 @@ def files(sources: Sequence[str]) -> list[str]:
     return found
 
 
-def check(recipe: Recipe) -> list[str]:
+def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
     """Build data, networks, losses, terms, quantizers, exporters and runtimes of a recipe.
+
+    Args:
+        recipe: The recipe.
+        to_run: Miss weight files too, which a recipe that is only looked at need not have here.
 
     Returns:
         What was found, a line each: data, networks, matched layers, licences.
@@ -57,16 +63,20 @@ def check(recipe: Recipe) -> list[str]:
         UserError: For the first thing that would not work; only data that are not on this machine are forgiven.
     """
     from limbeck.bench.size import params_m
+    from limbeck.stages.dry_run import refuse_other_answers, refuse_weights
 
     context = Context(recipe, Path())
     build("tasks", recipe.task.spec, recipe.place / "task", recipe.root)
     data = _data(context)
     student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
-    _answers(context, student, recipe.place / "student")
+    classes = data.num_classes if data.counted else None
+    refuse_other_answers(context, student, recipe.place / "student", classes)
+    refuse_weights(context, recipe.student, student, recipe.place / "student", files=to_run)
     lines = [data.line, f"student  {recipe.student.kind}, {params_m(student):.2f} M parameters"]
     if recipe.teacher is not None:
         teacher = _bare(context, recipe.teacher, recipe.place / "teacher", data.num_classes)
-        _answers(context, teacher, recipe.place / "teacher")
+        refuse_other_answers(context, teacher, recipe.place / "teacher", classes)
+        refuse_weights(context, recipe.teacher, teacher, recipe.place / "teacher", files=to_run)
         lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
         lines += _matches(context, student, teacher)
         _losses(context, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
@@ -93,9 +103,10 @@ def _data(context: Context) -> _Data:
         if not absent(recipe.data.spec, data_root(), recipe.root):
             raise
         known = getattr(component, "classes", None) or given.get("classes")
+        counted = isinstance(known, tuple | list)
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
         missing = str(error).splitlines()[0]
-        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {missing}", component)
+        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {missing}", component, counted)
     own = recipe.train.batch if recipe.train else None
     batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
     length, sources = drawn(training)
@@ -133,12 +144,6 @@ def _bare(context: Context, section: Model, where: Place, num_classes: int) -> A
     """The network of a section with random weights; a missing weight file is no error here."""
     named = {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
     return context.network(section.model_copy(update={"weights": None, **named}), where, num_classes)
-
-
-def _answers(context: Context, model: Any, where: Place) -> None:
-    from limbeck.stages.dry_run import refuse_other_answers
-
-    refuse_other_answers(context, model, where)
 
 
 def _matches(context: Context, student: Any, teacher: Any) -> list[str]:

@@ -32,6 +32,9 @@ ROLES = ("teacher", "student", "student-baseline", "student-longer")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """What a missing weight file is told from a hub id or a library's name of weights by."""
 
+LIBRARY_NAME = re.compile(r"\w+_Weights\.\w+")
+"""torchvision's name of a set of weights."""
+
 
 def data_root() -> Path:
     """``LIMBECK_DATA``, else ``./data``."""
@@ -123,12 +126,7 @@ class Context:
         """The network of a section, in PyTorch, without the weights of a file; see :meth:`weigh`."""
         from limbeck.graph.network import as_logits
 
-        pretrained = None if self.weight_file(section) else section.weights
-        component = find("models", section.kind, str(where / "kind"), self.recipe.root)
-        if pretrained and "pretrained" not in inspect.signature(component).parameters:
-            raise UserError(
-                f"{where / 'weights'}: no such file {pretrained!r}, and {section.kind} has no named weights."
-            )
+        pretrained = self.named_weights(section, where)
         runtime = {"num_classes": num_classes, "pretrained": pretrained, "root": self.recipe.root}
         model = as_logits(build("models", section.spec, where, self.recipe.root, **runtime))
         file = self.weight_file(section)
@@ -141,6 +139,21 @@ class Context:
             takes = f"{section.kind} takes RGB" if ":" not in section.kind else "give both, a value a channel"
             raise UserError(f"{where / 'mean'}: the network takes {channels}; {takes}.")
         return model
+
+    def named_weights(self, section: Model, where: Place) -> str | None:
+        """What ``weights`` names if it is no file: a hub id or folder, or the library's name of a set of weights.
+
+        Raises:
+            UserError: If it looks like a file and there is none, or the section's kind knows no names.
+        """
+        if section.weights is None or self.weight_file(section):
+            return None
+        component = find("models", section.kind, str(where / "kind"), self.recipe.root)
+        if "pretrained" not in inspect.signature(component).parameters:
+            raise UserError(
+                f"{where / 'weights'}: no such file {section.weights!r}, and {section.kind} has no named weights."
+            )
+        return section.weights
 
     def weigh(self, model: Any, section: Model) -> None:
         """Load the section's weight file into the network, if it has one, and say what fitted."""
@@ -162,7 +175,7 @@ class Context:
 
         if Path(source).exists() or Path(source).suffix in WEIGHT_SUFFIXES:
             return read_tensors(Path(source))
-        if re.fullmatch(r"\w+_Weights\.\w+", source):
+        if LIBRARY_NAME.fullmatch(source):
             from limbeck.models._torchvision import named_weights
 
             return named_weights(source)

@@ -1,23 +1,30 @@
-"""One empty image through a network, before anything long begins."""
+"""One empty image through a network, and a look at where its weights are, before anything long begins."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from limbeck.data.transforms import input_size
+from limbeck.data.weights import encoder_path
 from limbeck.place import Place
+from limbeck.recipe import Model
 from limbeck.record import UserError
-from limbeck.stages.context import Context
+from limbeck.stages.context import LIBRARY_NAME, WEIGHT_SUFFIXES, Context
 
-__all__ = ["refuse_loss", "refuse_other_answers"]
+__all__ = ["refuse_loss", "refuse_other_answers", "refuse_weights"]
 
 
 @torch.no_grad()
-def refuse_other_answers(context: Context, model: Any, where: Place | str) -> None:
+def refuse_other_answers(context: Context, model: Any, where: Place | str, num_classes: int | None) -> None:
     """See that a network takes the recipe's images and answers as its task asks; its mode stays what it was.
 
+    Args:
+        num_classes: Classes of the data; None where they are not known yet.
+
     Raises:
-        UserError: If it does not run at this size, or gives maps where classes are wanted, or the other way round.
+        UserError: If it does not run at this size, gives maps where classes are wanted or the other way round, or has
+            another number of classes than the data.
     """
     height, width = input_size(context.recipe.data.size, context.recipe.data.resize)
     training = model.training
@@ -35,6 +42,11 @@ def refuse_other_answers(context: Context, model: Any, where: Place | str) -> No
         raise UserError(
             f"{where}: gives {list(logits.shape)} for two images; {context.task.name} wants {wanted}. Choose another "
             f"network, or write task: {{kind: {other}}}."
+        )
+    if num_classes not in (None, logits.shape[1]):
+        raise UserError(
+            f"{where}: tells {logits.shape[1]} classes apart, the data have {num_classes}; a builder of one's own is "
+            "given `num_classes`."
         )
 
 
@@ -55,3 +67,29 @@ def refuse_loss(context: Context, loss: Any, num_classes: int, where: Place | st
         raise UserError(f"{where}: does not run on {shown} and their target: {error}") from error
     if not isinstance(found, torch.Tensor) or found.shape != ():
         raise UserError(f"{where}: gives {type(found).__name__} {list(getattr(found, 'shape', []))}, not one number.")
+
+
+def refuse_weights(context: Context, section: Model, model: Any, where: Place, *, files: bool) -> None:
+    """See that the weights of a section have a place to come from and one to go to; nothing is downloaded.
+
+    Args:
+        files: Miss files that are not there, too.
+
+    Raises:
+        UserError: If torchvision has no weights of such a name, the network no encoder, or a file is missing.
+    """
+    if files:
+        context.named_weights(section, where)
+    source, where = section.backbone_weights, where / "backbone_weights"
+    if source is None:
+        return
+    try:
+        encoder_path(model)
+        if LIBRARY_NAME.fullmatch(source) and not Path(source).exists():
+            from limbeck.models._torchvision import address
+
+            address(source)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if files and Path(source).suffix in WEIGHT_SUFFIXES and not Path(source).exists():
+        raise UserError(f"{where}: {source}: no such file.")

@@ -52,7 +52,7 @@ def run(context: Context, role: str) -> dict[str, Any]:
         model = load_role(context, "student")  # without auxiliary heads, as QAT starts from it
     else:
         context.weigh(model, section)
-        refuse_other_answers(context, model, where)
+        refuse_other_answers(context, model, where, context.num_classes)
     found: dict[str, Any] = {}
     if settings is not None:
         found = _train(context, role, model, settings)
