@@ -14,7 +14,6 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 import _layouts
 from limbeck.build import build
-from limbeck.data.weights import save_weights
 from limbeck.models.segformer import SIZES
 from limbeck.recipe import read
 from limbeck.sweep.grid import cells
@@ -67,9 +66,10 @@ def segformer_folder(folder: Path, size: str, classes: int | None) -> str:
 
 
 def network_file(path: Path, num_classes: int, **spec: Any) -> str:
-    """A weight file of a network with random weights."""
+    """A checkpoint of a network with random weights, as training scripts save it."""
     torch.manual_seed(0)
-    save_weights(build("models", spec, "test", num_classes=num_classes, pretrained=None, root=None), path, {})
+    network = build("models", spec, "test", num_classes=num_classes, pretrained=None, root=None)
+    torch.save({"epoch": 1, "model_state_dict": network.state_dict()}, path)
     return str(path)
 
 
@@ -86,10 +86,10 @@ def test_distiqat(line: Callable[..., dict[str, dict[str, Any]]], tmp_path: Path
 @pytest.mark.parametrize("strategy", ["none", "response", "feature"])
 def test_elec475(strategy: str, line: Callable[..., dict[str, dict[str, Any]]], tmp_path: Path) -> None:
     _layouts.voc(tmp_path / "data")
-    start = network_file(tmp_path / "student.safetensors", 21, kind="lightweight_deeplabv3")
+    start = network_file(tmp_path / "student.pth", 21, kind="lightweight_deeplabv3")
     changes = [SMALL, CALIBRATED, "data.batch=3", f"student.backbone_weights={start}"]
     if strategy != "none":
-        weights = network_file(tmp_path / "teacher.safetensors", 21, kind="torchvision", arch="fcn_resnet50")
+        weights = network_file(tmp_path / "teacher.pth", 21, kind="torchvision", arch="fcn_resnet50")
         changes += [f"teacher.weights={weights}", "teacher.min_metric=0"]
     found = scores(line(f"elec475/{strategy}", *changes))
     assert "student.int8.onnxruntime" in found
@@ -107,7 +107,7 @@ def test_segdistill(family: str, method: str, line: Callable[..., dict[str, dict
         changes += [f"student.backbone_weights={segformer_folder(tmp_path / 'mit-b0', 'b0', None)}"]
     else:
         student = read(f"segdistill/{family}-{method}").student.spec
-        changes += [f"student.backbone_weights={network_file(tmp_path / 'student.safetensors', 150, **student)}"]
+        changes += [f"student.backbone_weights={network_file(tmp_path / 'student.pth', 150, **student)}"]
     found = scores(line(f"segdistill/{family}-{method}", *changes))
     assert {"teacher.fp32.onnxruntime", "student.fp32.onnxruntime", "student.int8.onnxruntime"} <= set(found)
 

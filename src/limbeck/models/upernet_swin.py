@@ -45,6 +45,8 @@ class _UpernetSwin(nn.Module):
         net = UperNetForSemanticSegmentation(
             UperNetConfig(backbone_config=swin, num_labels=num_classes, auxiliary_in_channels=4 * spec["embed_dim"])
         )
+        # Of the fused attention, exporters lose the memory layout that the view after it was traced with.
+        net.set_attn_implementation("eager")
         self.backbone, self.decode_head = net.backbone, net.decode_head
         self.backbone.swin.layernorm = nn.Identity()  # each stage has its own; nothing reads this one
         for block in self.decode_head.psp_modules.blocks:
