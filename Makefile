@@ -20,7 +20,7 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/limbeck check src/limbeck/recipes
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -16,8 +16,8 @@ from limbeck.graph.network import without_aux
 
 CLASSES = 7
 EVEN, ODD = (64, 96), (65, 97)
-HEAVY = {"sceneseg"}
-"""With 183 billion multiplications an image of its own size, they take a minute here; their own tests are short."""
+HEAVY = {"sceneseg", "pspnet", "upernet_swin"}
+"""Networks of 40 million parameters and more take minutes here; their own tests are short."""
 
 
 def _gives_maps(kind: str) -> bool:

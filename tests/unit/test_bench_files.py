@@ -193,7 +193,7 @@ def context(tmp_path, monkeypatch, settings):
     return SimpleNamespace(
         recipe=SimpleNamespace(bench=settings, evaluate=SimpleNamespace(split="test")), device="cpu",
         preprocess=lambda _: Preprocess((16, 24)), dataset=lambda split: {"test": [sample]}[split],
-        section=lambda _: None, source_root=lambda _: tmp_path,
+        section=lambda _: None, source_root=lambda _: tmp_path, weights=lambda role: tmp_path / f"{role}.safetensors",
     )  # fmt: skip
 
 

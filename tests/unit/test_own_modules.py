@@ -157,7 +157,7 @@ bench: {runs: 2, warmup: 1, rounds: 2, batches: [1], runtimes: [onnxruntime]}
 """
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_the_whole_line_of_a_binary_network_of_other_channels(tmp_path: Path, picture, channels: int) -> None:
     for kind in ("images", "masks"):
         (tmp_path / "set" / kind).mkdir(parents=True)
