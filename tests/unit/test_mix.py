@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from limbeck.build import build
-from limbeck.data.sample import NO_CLASS, VOID
+from limbeck.data.sample import NO_CLASS, VOID, Sample
 from limbeck.data.stats import count_classes
 from limbeck.datasets import drawn
+from limbeck.datasets.folder import Folder
 from limbeck.recipe import read
 from limbeck.record import UserError
 from limbeck.stages.check import check
@@ -134,6 +135,18 @@ def test_images_without_masks_are_unlabelled_among_others_with_masks(root):
     alone = mix(root, sources=[{"name": "two"} | bare])
     assert alone[0].target is None
     assert alone[0].labelled
+
+
+def test_what_a_source_itself_leaves_unlabelled_is_no_padding(root, monkeypatch):
+    data = mix(root, one={"map": {"sky": "void", "street": "road", "tree": "background"}})
+    read = Folder.__getitem__
+    monkeypatch.setattr(Folder, "__getitem__", lambda part, index: bare(read(part, index)))
+
+    def bare(sample):
+        return Sample(sample.image, np.zeros(sample.image.shape[:2], np.uint8), sample.name, labelled=False)
+
+    assert not data[0].labelled
+    assert not data[0].target.any()  # class 0 of the source is void in the mix, but this is no class
 
 
 def test_classes_of_whole_images_are_mapped_too(tmp_path):

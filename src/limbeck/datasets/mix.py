@@ -84,7 +84,7 @@ class Mix:
         labelled = target is not None and sample.labelled
         if target is None and axes is not None:
             target = np.zeros(sample.image.shape[:axes], np.uint8)
-        elif target is not None:
+        elif target is not None and labelled:  # else it says which pixels are picture, and has no classes to map
             target = mapped(self._tables[which], target)
         image, target = cropped(source, sample, target)
         name = f"{source.name}/{sample.name}"
