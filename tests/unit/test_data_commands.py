@@ -111,8 +111,15 @@ def test_kinds_recipes_and_nonsense(tmp_path):
         "name: x\ndata: {kind: scenes, size: [32, 32]}\nstudent: {kind: compact_unet}\ntrain: {steps: 1}\n"
     )
     assert stage.source(str(tmp_path / "own.yaml")).spec == {"kind": "scenes"}
+    listed = "folder,path=a,classes=[sky, road],colours={sky: [0, 0, 0], road: [9, 9, 9]},holdout=0.2"
+    assert stage.source(listed).spec == {
+        "kind": "folder", "path": "a", "classes": ["sky", "road"], "holdout": 0.2,
+        "colours": {"sky": [0, 0, 0], "road": [9, 9, 9]},
+    }  # fmt: skip
     with pytest.raises(UserError, match="no such folder, nor a data set"):
         stage.source("nonsense")
+    with pytest.raises(UserError, match="camvid,drives: 'drives' should be name=value"):
+        stage.source("camvid,drives")
 
 
 def test_a_survey_is_what_numpy_counts(samples):

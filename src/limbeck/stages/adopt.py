@@ -150,10 +150,16 @@ def _upernet(source: str, backbone: dict[str, Any]) -> dict[str, Any]:
 
 def _arch(text: str) -> dict[str, Any]:
     """Kind and arguments of ``torchvision,arch=fcn_resnet50``."""
-    kind, *arguments = text.split(",")
+    kind, *arguments = _split(text)
     if ":" not in kind and kind not in names("models"):
         raise UserError(f"--arch {text}: no such kind {kind!r}; known: {', '.join(names('models'))}.")
     return {"kind": _code(kind), **_arguments(f"--arch {text}", arguments)}
+
+
+def _split(text: str) -> list[str]:
+    """A kind and its arguments; a comma inside a value, such as ``classes=[road, sky]``, parts nothing."""
+    kind, comma, arguments = text.partition(",")
+    return [kind, *re.split(r",(?=\s*\w+=)", arguments)] if comma else [kind]
 
 
 def _arguments(option: str, arguments: list[str]) -> dict[str, Any]:
@@ -178,9 +184,9 @@ def _dense_section(data: str, classes: Sequence[str]) -> dict[str, Any]:
     """The same where a folder's images are to have masks, or nothing."""
     folder = Path(data)
     if not folder.is_dir():
-        kind, *arguments = data.split(",")
+        kind, *arguments = _split(data)
         if kind in names("datasets"):
-            return {"kind": kind, **_arguments(f"--data {data}", arguments)}
+            return {"kind": kind, **_arguments(data, arguments)}
         raise UserError(f"{data}: no such folder, nor a data set; known: {', '.join(names('datasets'))}.")
     found: dict[str, Any] = {"kind": "folder", "path": str(folder.resolve())}
     if classes and not (folder / "id2label.json").is_file():
