@@ -98,8 +98,19 @@ def test_holdout_shares_the_images_out(data, tmp_path, holdout):
 
 
 def test_holdout_leaves_the_test_split_alone(data, tmp_path):
-    data(*(f"{part}/test/{n:02}.png" for part in ("images", "annotations") for n in range(20)))
-    assert len(folder(tmp_path, "test", holdout=0.1)) == 20
+    data(*(f"{part}/{place}/{n:02}.png" for part in ("images", "masks") for place in "ab" for n in range(20)))
+    places = {
+        part: {"training": f"{part}/a", "validation": f"{part}/a", "test": f"{part}/b"} for part in ("images", "masks")
+    }
+    given = {"images": places["images"], "annotations": places["masks"], "holdout": 0.1}
+    assert [len(folder(tmp_path, split, **given)) for split in ("training", "validation", "test")] == [18, 2, 20]
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_splits_that_are_apart_are_shared_out_no_further(data, tmp_path, split):
+    data(*(f"{part}/{s}/a.png" for part in ("images", "annotations") for s in ("training", "validation")))
+    with pytest.raises(UserError, match=r"data\.holdout: .* these are images/training and images/validation\."):
+        folder(tmp_path, split, holdout=0.2)
 
 
 def test_too_large_a_holdout_is_refused(data, tmp_path):

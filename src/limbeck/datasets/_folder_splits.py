@@ -94,6 +94,12 @@ class Splits:
                 f"data.images: training and validation are the same files ({files['training'][0]!r}); set "
                 "data.holdout, such as 0.2, or write {split} where they differ."
             )
+        if self.holdout and files["training"] != files["validation"]:
+            named_apart = " and ".join(", ".join(files[name]) or "none" for name in SPLITS[:2])
+            raise UserError(
+                f"data.holdout: is for training and validation that name the same files; these are {named_apart}. "
+                "Leave it out, or name the same files for both: `images: images`."
+            )
         if split == "test" and files["test"] and files["test"] in (files["training"], files["validation"]):
             raise UserError(
                 f"data.images: 'test' names the same files ({files['test'][0]!r}) as training or validation; score "
