@@ -15,8 +15,8 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 check: .venv/ready
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/limbeck check src/limbeck/recipes
