@@ -9,6 +9,7 @@ from limbeck.recipe import read
 from limbeck.record import UserError
 from limbeck.stages.context import Context
 from limbeck.stages.train import run
+from limbeck.stages.training_data import check_data
 
 
 @pytest.fixture
@@ -169,6 +170,13 @@ def test_images_alone_teach_nothing_without_a_teacher(data, tmp_path, monkeypatc
     monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
     with pytest.raises(UserError, match=r"r\.yaml:2: data: the training images have no masks, and student has no"):
         run(Context(read(tmp_path / "r.yaml"), tmp_path / "run"), "student")
+    # Terms on features alone: QAT and what it is compared with leave them out.
+    taught = ["teacher={kind: compact_unet, weights: t.safetensors}", "distil=[{kind: attention, at: encoder.0}]"]
+    context = Context(read(tmp_path / "r.yaml", taught), tmp_path / "run")
+    check_data(context, "student")
+    for role in ("qat", "student-longer"):
+        with pytest.raises(UserError, match=f"have no masks, and {role} has no teacher"):
+            check_data(context, role)
 
 
 def test_an_image_without_a_mask_is_named(data, tmp_path):

@@ -26,7 +26,7 @@ from limbeck.stages.context import Context
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.train import accelerator_for, load_role, teacher_of, validator
-from limbeck.stages.training_data import plan_for, views_of
+from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.stages.unlabelled import scored_files
 from limbeck.train.objective import Modes
 from limbeck.train.session import train
@@ -144,6 +144,8 @@ def _calibration_files(context: Context, images: str) -> list[Path]:
 
 def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, label: str) -> dict[str, Any]:
     """Quantization-aware training: the same loop, with the distillation terms that look at logits."""
+    role = "qat" if label == "int8" else f"qat-{label.removeprefix('int8-')}"
+    check_data(context, role)
     accelerator = accelerator_for(context, "fp32")
     sections = logits_terms(context)
     teacher = teacher_of(context, accelerator) if sections else None
@@ -153,7 +155,6 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     quantized_on(prepared)
     prepared = prepared.to(accelerator.device)
     objective = make_objective(context, prepared, qat, terms, teacher, graph_modes(prepared, qat), student)
-    role = "qat" if label == "int8" else f"qat-{label.removeprefix('int8-')}"
     result = train(
         plan_for(context, role, qat),
         objective,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
-from limbeck.data.stats import count_classes
 from limbeck.data.weights import load_weights, save_weights, state_digest
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
@@ -78,12 +77,6 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     check_data(context, role)
     accelerator = accelerator_for(context, settings.precision)
     distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
-    if not distilled and not any(count_classes(context.dataset("training")).pixels):
-        labels = "masks" if context.task.dense else "classes"
-        raise UserError(
-            f"{context.recipe.place / 'data'}: the training images have no {labels}, "
-            f"and {role} has no teacher to learn from."
-        )
     teacher = teacher_of(context, accelerator) if distilled else None
     sections = logits_terms(context) if role == "student-longer" else context.recipe.distil
     terms = make_terms(context, model, teacher.model, sections) if teacher else []

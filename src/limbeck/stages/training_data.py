@@ -38,13 +38,23 @@ def is_taught(context: Context, role: str) -> bool:
 
 
 def check_data(context: Context, role: str) -> None:
-    """Read every file that a role trains on or is selected by, before the first step; remembered by digest."""
+    """Read every file that a role trains on or is selected by, before the first step; remembered by digest.
+
+    Raises:
+        UserError: For a file that cannot be used, or if neither labels nor a teacher say anything about the images.
+    """
     splits: dict[str, Any] = {split: context.dataset(split) for split in ("training", "validation")}
     if is_taught(context, role) and context.recipe.data.unlabelled:
         splits["unlabelled"] = unlabelled(context)
     for split, dataset in splits.items():
         with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
             count_classes(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
+    if not is_taught(context, role) and not any(count_classes(splits["training"]).pixels):
+        labels = "masks" if context.task.dense else "classes"
+        raise UserError(
+            f"{context.recipe.place / 'data'}: the training images have no {labels}, "
+            f"and {role} has no teacher to learn from."
+        )
 
 
 def views_of(context: Context, role: str) -> Views:
