@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import resnet18, resnet34
 
 from limbeck.build import build
-from limbeck.data.weights import encoder_path, load_backbone, state_digest
+from limbeck.data.weights import encoder_parts, load_backbone, state_digest
 from limbeck.recipe import read
 from limbeck.record import UserError
 from limbeck.stages.context import Context
@@ -48,7 +48,7 @@ def test_an_encoder_of_transformers_fills_a_segformer() -> None:
     from transformers import SegformerConfig, SegformerForImageClassification
 
     classifier, ours = SegformerForImageClassification(SegformerConfig(num_labels=1000)), _built(kind="segformer")
-    assert encoder_path(ours) == "segformer"
+    assert encoder_parts(ours) == ("segformer",)
     load_backbone(ours, classifier.state_dict(), "mit-b0")
     assert torch.equal(ours.segformer.stages[2].patch_embeddings.proj.weight,
                        classifier.segformer.stages[2].patch_embeddings.proj.weight)  # fmt: skip
@@ -80,6 +80,31 @@ def test_a_network_says_what_its_encoder_is_called() -> None:
     stem = nn.Conv2d(3, 4, 3)
     load_backbone(net, stem.state_dict(), "stem.pth")
     assert torch.equal(net["stem"].weight, stem.weight)
+
+
+@pytest.mark.parametrize(
+    ("spec", "head"),
+    [
+        ({"kind": "ddrnet23_slim"}, ("pyramid", "head", "aux_head")),
+        ({"kind": "pidnet_s"}, ("pyramid", "fuse", "head", "aux_head", "aux_boundary")),
+        ({"kind": "residual_cnn", "blocks": 2}, ("head",)),
+        ({"kind": "timm", "arch": "vit_tiny_patch16_224"}, ("head",)),
+        ({"kind": "torchvision_classifier", "arch": "resnet18"}, ("fc",)),
+        ({"kind": "compact_unet"}, ("lateral", "decoder", "classifier")),
+        ({"kind": "upernet_swin"}, ("decode_head", "auxiliary_head")),
+        ({"kind": "pspnet"}, ("decode_head", "auxiliary_head")),
+        ({"kind": "sceneseg"}, ("context", "neck", "head")),
+    ],
+)
+def test_all_but_the_head_comes_from_a_network_of_other_classes(spec: dict[str, object], head: tuple[str, ...]) -> None:
+    ours, theirs = _built(**spec), build("models", spec, "student", num_classes=7, pretrained=None, root=None)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    load_backbone(ours, theirs.state_dict(), "other.pth")
+    source = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            expected = before if name.partition(".")[0] in head else source
+            assert torch.equal(value, expected[name]), name
 
 
 RECIPE = """

@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from limbeck.losses.cross_entropy import CrossEntropy
 from limbeck.recipe import Optimizer, Schedule
+from limbeck.record import UserError
 from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Objective
 from limbeck.train.optim import Ema, lr_factor, make_optimizer, set_lr
@@ -54,6 +55,17 @@ def test_what_counts_as_body(body):
     optimizer = make_optimizer(nn.ModuleDict({"student": student}), Optimizer(lr=1.0, head_factor=2.0))
     rates = {name: group_of(optimizer, p)["lr"] for name, p in student.named_parameters() if name.endswith("weight")}
     assert rates == {f"{body}.weight": 1.0, "decode_head.weight": 2.0, f"{body}s.weight": 2.0}
+
+
+def test_a_head_is_told_from_an_encoder_or_refused():
+    student = nn.ModuleDict({"stem": nn.Linear(1, 1), "body": nn.Linear(1, 1), "head": nn.Linear(1, 1)})
+    with pytest.raises(UserError, match="encoder_path"):
+        make_optimizer(nn.ModuleDict({"student": student}), Optimizer(lr=1.0, head_factor=2.0))
+    assert make_optimizer(nn.ModuleDict({"student": student}), Optimizer(lr=1.0))
+    student.encoder_path = ["stem", "body"]
+    optimizer = make_optimizer(nn.ModuleDict({"student": student}), Optimizer(lr=1.0, head_factor=2.0))
+    rates = {name: group_of(optimizer, p)["lr"] for name, p in student.named_parameters() if name.endswith("weight")}
+    assert rates == {"stem.weight": 1.0, "body.weight": 1.0, "head.weight": 2.0}
 
 
 def test_frozen_parameters_stay_out(objective):

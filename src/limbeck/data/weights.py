@@ -20,7 +20,8 @@ from limbeck.record import UserError, whole
 __all__ = [
     "BODIES",
     "Report",
-    "encoder_path",
+    "encoder_parts",
+    "in_parts",
     "load_backbone",
     "load_tensors",
     "load_weights",
@@ -118,22 +119,28 @@ def load_tensors(
     return report
 
 
-def encoder_path(model: nn.Module) -> str:
-    """Path of the part of a network that weights of a backbone fit: ``model.encoder_path``, else one of ``BODIES``.
+def encoder_parts(model: nn.Module) -> tuple[str, ...]:
+    """What weights of a backbone fit in a network: paths in ``model.encoder_path``, else the first one of ``BODIES``.
 
     Raises:
-        UserError: If there is no such part.
+        UserError: If there are no such parts.
     """
-    parts = [name for name, _ in model.named_modules() if name]
+    known = {*model.state_dict(), *(name for name, _ in model.named_modules())}
     own = getattr(model, "encoder_path", None)
-    wanted = [own] if isinstance(own, str) else [*BODIES]
-    found = next((name for name in wanted if name in parts), None)
-    if found is None:
+    wanted = [own] if isinstance(own, str) else list(own or [])
+    found = wanted or [name for name in BODIES if name in known][:1]
+    if not found or not known.issuperset(found):
+        names = " or ".join(wanted or BODIES)
         raise UserError(
-            f"{type(model).__name__}: no submodule is called {' or '.join(wanted)}; a network whose encoder has "
-            'another name says so: `self.encoder_path = "stem"`.'
+            f"{type(model).__name__}: no submodule is called {names}; a network whose encoder has another name says "
+            'so: `self.encoder_path = "stem"`, or a list of names.'
         )
-    return str(found)
+    return tuple(found)
+
+
+def in_parts(name: str, parts: Sequence[str]) -> bool:
+    """Whether a tensor of this name belongs to one of the parts of a network."""
+    return any(_under(name, part) for part in parts)
 
 
 def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, partial: bool = False) -> Report:
@@ -146,18 +153,20 @@ def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor], source: str, 
         UserError: If the model has no encoder, nothing matches, or something is missing, superfluous or of another
             shape and ``partial`` does not accept it.
     """
-    path = encoder_path(model)
-    own = {name: value for name, value in _own(model).items() if name.startswith(f"{path}.")}
+    encoder = encoder_parts(model)
+    path = f"{encoder[0]}." if len(encoder) == 1 else ""
+    own = {name: value for name, value in _own(model).items() if in_parts(name, encoder)}
     heads = ("", *(f"{body}." for body in (*BODIES, "features")))
     bare = [
-        {f"{path}.{name.removeprefix(head)}": value for name, value in one.items() if name.startswith(head)}
+        {f"{path}{name.removeprefix(head)}": value for name, value in one.items() if name.startswith(head)}
         for one in _namings(tensors, model)
         for head in heads
     ]
     named = _best([*_namings(tensors, model), *bare], own)
-    parts = {name.removeprefix(f"{path}.").partition(".")[0] for name in own}
-    inside = {n: v for n, v in named.items() if n.removeprefix(f"{path}.").partition(".")[0] in parts}
-    report = _compared({n: v for n, v in inside.items() if n.startswith(f"{path}.")}, own, f"{source} ({path})")
+    parts = {name.removeprefix(path).partition(".")[0] for name in own}
+    inside = {n: v for n, v in named.items() if n.removeprefix(path).partition(".")[0] in parts}
+    shown = encoder[0] if path else "all but the head"
+    report = _compared({n: v for n, v in inside.items() if n.startswith(path)}, own, f"{source} ({shown})")
     _refuse_integers(inside, own, report)
     if not report.matched or not (partial or not (report.missing or report.mismatched or report.unexpected)):
         raise UserError(_explained(report))
@@ -224,7 +233,7 @@ def _refuse_integers(named: Mapping[str, Tensor], own: Mapping[str, Tensor], rep
 def _acceptable(report: Report, optional: Sequence[str]) -> bool:
     absent = [*report.missing, *(name for name, _, _ in report.mismatched)]
     superfluous = [name for name in report.unexpected if "aux" not in name.partition(".")[0]]
-    return not superfluous and all(any(_under(name, part) for part in optional) for name in absent)
+    return not superfluous and all(in_parts(name, optional) for name in absent)
 
 
 def _under(name: str, part: str) -> bool:

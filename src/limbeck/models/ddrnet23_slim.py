@@ -27,6 +27,11 @@ from limbeck.models._branches import (
 __all__ = ["ddrnet23_slim"]
 
 WIDTH = 32
+ENCODER = (
+    "stem", "stage1", "stage2", "low3", "low4", "low5", "high3", "high4", "high5", "down3", "down4", "up3", "up4",
+)  # fmt: skip
+"""What the authors train on ImageNet first: all but pyramid and heads."""
+
 AUX_WEIGHT = 0.4
 """Of the auxiliary head's loss, as in the paper."""
 
@@ -90,6 +95,7 @@ class Ddrnet(nn.Module):
         if aux:
             self.aux_head = Head(2 * w, 64, num_classes)
         self.architecture = {"kind": "ddrnet23_slim", "aux": aux}
+        self.encoder_path = ENCODER
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         initialise(self)
 

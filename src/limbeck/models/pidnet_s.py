@@ -28,6 +28,12 @@ from limbeck.models._branches import (
 __all__ = ["pidnet_s"]
 
 WIDTH = 32
+ENCODER = (
+    "stem", "stage1", "stage2", "stage3", "stage4", "stage5", "detail3", "detail4", "detail5", "boundary3",
+    "boundary4", "boundary5", "narrow3", "narrow4", "guide3", "guide4", "edge3", "edge4",
+)  # fmt: skip
+"""All but pyramid, fusion and heads."""
+
 AUX: dict[str, Any] = {"aux_head": 0.4, "aux_boundary": {"kind": "edge", "weight": 20.0}}
 """Weights of the losses l0 and l1 of the paper."""
 
@@ -98,6 +104,7 @@ class Pidnet(nn.Module):
         if aux:
             self.aux_head, self.aux_boundary = Head(2 * w, 128, num_classes), Head(2 * w, w, 1)
         self.architecture = {"kind": "pidnet_s", "aux": aux}
+        self.encoder_path = ENCODER
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         initialise(self)
 

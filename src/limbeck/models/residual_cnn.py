@@ -73,6 +73,7 @@ class _ResidualCnn(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = head
         self.aux: dict[str, float] = {}
+        self.encoder_path = ("stem", "blocks") if widths else ("stem",)
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, image: Tensor) -> Tensor:

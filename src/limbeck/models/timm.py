@@ -51,6 +51,7 @@ def timm_classifier(
     model.architecture = {"kind": "timm", "arch": arch, "options": options}
     model.aux, model.loaded = {}, None
     model.mean, model.std = _normalisation(model.pretrained_cfg)
+    model.encoder_path = _encoder(model)
     if pretrained is not None:
         _load(model, arch, options, _source(arch, pretrained, root or Path()), root or Path())
     built: nn.Module = model
@@ -77,6 +78,13 @@ def _plain(arch: str, num_classes: int, options: dict[str, Any]) -> Any:
 
 def _normalisation(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+
+
+def _encoder(model: Any) -> tuple[str, ...]:
+    """First names of all but the classifier."""
+    named = model.pretrained_cfg["classifier"]
+    heads = [name.partition(".")[0] for name in ([named] if isinstance(named, str) else named or ())]
+    return tuple(dict.fromkeys(n for n in (key.partition(".")[0] for key in model.state_dict()) if n not in heads))
 
 
 def _source(arch: str, pretrained: str, root: Path) -> str:

@@ -48,6 +48,8 @@ def torchvision_classifier(*, num_classes: int, arch: str = "resnet18", pretrain
     model.architecture = {"kind": "torchvision_classifier", "arch": arch}
     model.aux, model.loaded, model.old_names = {}, None, OLD_NAMES
     model.mean, model.std = IMAGENET_MEAN, IMAGENET_STD
+    *_, (head, _) = model.named_children()
+    model.encoder_path = tuple(dict.fromkeys(n for n in (k.partition(".")[0] for k in model.state_dict()) if n != head))
     if pretrained is not None:
         state = {n: v for n, v in library_weights(arch, pretrained).items() if not n.lower().startswith("aux")}
         model.loaded = load_tensors(model, state, f"torchvision {arch} {pretrained}", fresh=_last(arch))

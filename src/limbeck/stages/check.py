@@ -164,13 +164,14 @@ def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
 def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:
     """Build the losses on the labels of a network's trainings, those of its auxiliary heads too, and try them."""
     from limbeck.data.stats import ClassCounts
-    from limbeck.stages.dry_run import refuse_loss
+    from limbeck.stages.dry_run import refuse_head_factor, refuse_loss
     from limbeck.stages.objective import task_terms
     from limbeck.train.taps import LOGITS
 
     counts = ClassCounts([1] * num_classes, [num_classes] * num_classes)
     for section, where in sections:
         if section is not None:
+            refuse_head_factor(model, section, where)
             for term in task_terms(context.recipe, model, section, where / "task", counts):
                 if term.at == LOGITS:
                     refuse_loss(context, term.loss, num_classes, where / "task")

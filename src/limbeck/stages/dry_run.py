@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from limbeck.data.transforms import input_size
-from limbeck.data.weights import encoder_path
+from limbeck.data.weights import encoder_parts
 from limbeck.place import Place
-from limbeck.recipe import Model
+from limbeck.recipe import Model, Train
 from limbeck.record import UserError
 from limbeck.stages.context import LIBRARY_NAME, WEIGHT_SUFFIXES, Context
 
-__all__ = ["refuse_loss", "refuse_other_answers", "refuse_weights"]
+__all__ = ["refuse_head_factor", "refuse_loss", "refuse_other_answers", "refuse_weights"]
 
 
 @torch.no_grad()
@@ -69,6 +69,19 @@ def refuse_loss(context: Context, loss: Any, num_classes: int, where: Place | st
         raise UserError(f"{where}: gives {type(found).__name__} {list(getattr(found, 'shape', []))}, not one number.")
 
 
+def refuse_head_factor(model: Any, settings: Train, where: Place) -> None:
+    """See that a network whose head is to learn at its own rate has an encoder to tell it from.
+
+    Raises:
+        UserError: If it has none.
+    """
+    if settings.optimizer.head_factor != 1:
+        try:
+            encoder_parts(model)
+        except UserError as error:
+            raise UserError(f"{where / 'optimizer' / 'head_factor'}: {error}") from error
+
+
 def refuse_weights(context: Context, section: Model, model: Any, where: Place, *, files: bool) -> None:
     """See that the weights of a section have a place to come from and one to go to; nothing is downloaded.
 
@@ -84,7 +97,7 @@ def refuse_weights(context: Context, section: Model, model: Any, where: Place, *
     if source is None:
         return
     try:
-        encoder_path(model)
+        encoder_parts(model)
         if LIBRARY_NAME.fullmatch(source) and not Path(source).exists():
             from limbeck.models._torchvision import address
 

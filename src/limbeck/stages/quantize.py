@@ -1,5 +1,6 @@
 """Quantize the student: prepare, calibrate, perhaps train on, keep what can be converted."""
 
+import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from limbeck import show
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build
 from limbeck.data.pairs import find_files, read_image
-from limbeck.data.weights import save_tensors
+from limbeck.data.weights import encoder_parts, in_parts, save_tensors
 from limbeck.graph.fixes import biases_on_grid
 from limbeck.graph.modes import set_mode
 from limbeck.graph.ranges import freeze_observers, observe, quantized_on
@@ -153,6 +154,7 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     if len(sections) < len(context.recipe.distil):
         show.say("qat: terms on features are left out; those on logits stay")
     quantized_on(prepared)
+    _keep_encoder(prepared, student)
     prepared = prepared.to(accelerator.device)
     objective = make_objective(context, prepared, qat, terms, teacher, graph_modes(prepared, qat), student)
     result = train(
@@ -165,6 +167,13 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     accelerator.wait_for_everyone()
     prepared.cpu()
     return asdict(result)
+
+
+def _keep_encoder(prepared: GraphModule, student: Any) -> None:
+    """Let the graph say what is left of the student's encoder: a rate of the head's own needs it."""
+    with contextlib.suppress(UserError):
+        parts, names = encoder_parts(student), list(prepared.state_dict())
+        prepared.__dict__["encoder_path"] = [part for part in parts if any(in_parts(n, [part]) for n in names)]
 
 
 def graph_modes(prepared: GraphModule, qat: Qat) -> Modes:

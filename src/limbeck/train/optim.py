@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from limbeck.data.weights import BODIES
+from limbeck.data.weights import encoder_parts, in_parts
 from limbeck.recipe import Optimizer as Settings
 from limbeck.recipe import Schedule
 
@@ -17,12 +17,16 @@ __all__ = ["Ema", "lr_factor", "make_optimizer", "set_lr"]
 
 
 def make_optimizer(objective: nn.Module, settings: Settings) -> Optimizer:
-    """The optimizer over everything in the objective: norms and biases without decay, the head at its own rate."""
+    """The optimizer over everything in the objective: norms and biases without decay, the head at its own rate.
+
+    Raises:
+        UserError: If the head has a rate of its own and the student does not say what its encoder is.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    bodies = (*BODIES, *(own for own in [getattr(getattr(objective, "student", None), "encoder_path", None)] if own))
+    body = encoder_parts(objective.get_submodule("student")) if settings.head_factor != 1 else ()
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            head = not any(name.startswith(f"student.{body}.") for body in bodies)
+            head = not in_parts(name.removeprefix("student."), body)
             groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
     listed = [
         {
