@@ -14,7 +14,8 @@ def compact_unet(num_classes: int, *, width: int = 16, stages: int = 4, blocks: 
     """Strided stages down, additions up; logits at stride 2.
 
     The encoder-decoder of Ronneberger et al., U-Net, MICCAI 2015 (arXiv:1505.04597), with strided convolutions instead
-    of pooling, residual blocks, and sums instead of concatenations.
+    of pooling, residual blocks, and sums instead of concatenations. Taps: ``encoder.0`` at stride 2 and on, halving;
+    ``decoder.0`` at stride 2 and on.
 
     Args:
         width: Channels at stride 2; each stage below has twice as many, at most eight times.
