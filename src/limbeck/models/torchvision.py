@@ -40,8 +40,8 @@ def torchvision_segmenter(
     """FCN, DeepLabV3 or LR-ASPP on a ResNet or a MobileNetV3, as torchvision builds them.
 
     Logits have stride 8; DeepLabV3 on a MobileNetV3 has 16. DeepLabV3 and LR-ASPP look at the whole image at once:
-    DeepLabV3 normalises one pooled pixel over the batch, so it cannot train with one image a step. Taps: ``backbone.layer1``
-    to ``.layer4`` of a ResNet, ``backbone.0`` to ``.16`` (``.12`` of the small one) of a MobileNetV3.
+    DeepLabV3 normalises one pooled pixel over the batch, so it cannot train with one image a step.
+    Taps: ``backbone.layer1`` to ``.layer4`` of a ResNet, ``backbone.0`` to ``.16`` (small: ``.12``) of a MobileNetV3.
 
     Args:
         num_classes: Channels of the logits.
