@@ -163,3 +163,12 @@ def test_weight_files_may_be_elsewhere_until_it_runs(checked, mine, tmp_path):
         assert checked("", change)
         with pytest.raises(UserError, match=r"none\.pth: no such"):
             check(read(tmp_path / "r.yaml", [change]), to_run=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["evaluate.slide={overlap: 0.5}", "evaluate.boundary=true", "data.augment={scale: [0.5, 1.0], max_share: 0.5}"],
+)
+def test_what_only_maps_have_is_not_asked_of_a_classifier(change):
+    with pytest.raises(UserError, match="a classifier sees the whole image"):
+        check(read("smoke/classification", [change]))

@@ -63,10 +63,11 @@ def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
         UserError: For the first thing that would not work; only data that are not on this machine are forgiven.
     """
     from limbeck.bench.size import params_m
-    from limbeck.stages.dry_run import refuse_other_answers, refuse_weights
+    from limbeck.stages.dry_run import refuse_keys_of_maps, refuse_other_answers, refuse_weights
 
     context = Context(recipe, Path())
     build("tasks", recipe.task.spec, recipe.place / "task", recipe.root)
+    refuse_keys_of_maps(context)
     data = _data(context)
     student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
     classes = data.num_classes if data.counted else None

@@ -12,7 +12,7 @@ from limbeck.recipe import Model, Train
 from limbeck.record import UserError
 from limbeck.stages.context import LIBRARY_NAME, WEIGHT_SUFFIXES, Context
 
-__all__ = ["refuse_head_factor", "refuse_loss", "refuse_other_answers", "refuse_weights"]
+__all__ = ["refuse_head_factor", "refuse_keys_of_maps", "refuse_loss", "refuse_other_answers", "refuse_weights"]
 
 
 @torch.no_grad()
@@ -67,6 +67,24 @@ def refuse_loss(context: Context, loss: Any, num_classes: int, where: Place | st
         raise UserError(f"{where}: does not run on {shown} and their target: {error}") from error
     if not isinstance(found, torch.Tensor) or found.shape != ():
         raise UserError(f"{where}: gives {type(found).__name__} {list(getattr(found, 'shape', []))}, not one number.")
+
+
+def refuse_keys_of_maps(context: Context) -> None:
+    """See that nothing is asked of a classifier that only maps of classes have.
+
+    Raises:
+        UserError: If something is.
+    """
+    recipe = context.recipe
+    scored, augment = recipe.evaluate, recipe.data.augment
+    asked = [
+        (recipe.place / "evaluate" / "slide", scored.slide is not None),
+        (recipe.place / "evaluate" / "boundary", scored.boundary),
+        (recipe.place / "data" / "augment" / "max_share", augment.max_share < 1),
+    ]
+    for where, given in asked:
+        if given and not context.task.dense:
+            raise UserError(f"{where}: a classifier sees the whole image and has no map of classes; leave this out.")
 
 
 def refuse_head_factor(model: Any, settings: Train, where: Place) -> None:

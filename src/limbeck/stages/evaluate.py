@@ -20,6 +20,7 @@ from limbeck.recipe import Recipe
 from limbeck.record import UserError, whole
 from limbeck.stages.class_samples import class_samples
 from limbeck.stages.context import Context
+from limbeck.stages.dry_run import refuse_keys_of_maps
 from limbeck.stages.plan import folder_of
 from limbeck.stages.rows import Row, rows
 
@@ -43,6 +44,7 @@ def run(context: Context) -> dict[str, Any]:
     """
     recipe = context.recipe
     dataset = context.dataset(recipe.evaluate.split)
+    refuse_keys_of_maps(context)
     _refuse_other_sizes(context)
     kept = _Kept()
     found = [_row(context, row, dataset, kept) for row in sorted(rows(context), key=lambda row: row.id != REFERENCE)]
@@ -128,8 +130,6 @@ def _protocol(recipe: Recipe) -> Protocol:
 def _refuse_other_sizes(context: Context) -> None:
     """Try every row's file on the sizes of input it would get, before any is evaluated, where they are not its own."""
     protocol, where = _protocol(context.recipe), context.recipe.place / "evaluate"
-    if protocol.slide and not context.task.dense:
-        raise UserError(f"{where / 'slide'}: a classifier sees the whole image; leave this out.")
     if protocol.slide or protocol.scales == (1.0,):
         return
     for row in rows(context):
