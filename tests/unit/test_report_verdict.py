@@ -164,3 +164,10 @@ def test_views_that_the_times_do_not_hold_are_told():
     assert not any(
         "Scores are of" in said for said in verdict([r | {"protocol": "whole images"} for r in one()]).caveats
     )
+
+
+def test_the_fastest_is_only_called_so_where_it_is():
+    slow = verdict(one(fp32=(61.0, 2.0), ov=(61.0, 3.0), bf16=(61.0, 3.0), int8=(62.0, 8.0)))
+    assert slow.reason.startswith("No student file scores better (62.0 mIoU), and it is the fastest within 0.5 mIoU")
+    quick = verdict(one(fp32=(61.0, 20.0), ov=(61.0, 30.0), bf16=(61.0, 30.0), int8=(62.0, 8.0)))
+    assert quick.reason.startswith("It is the fastest student file, and none scores better (62.0 mIoU)")

@@ -92,10 +92,25 @@ def _why(pick: Row, rows: list[Row], score: str) -> str:
     if highest - own > TOLERANCE[score] + 1e-9:
         lost = f"this one loses least ({points(own)})"
         return f"No file stays within {TOLERANCE[score]} {name} of the best student ({points(highest)}); {lost}"
-    if highest - own < 0.05:
-        return f"It is the {rank} student file, and none scores better ({points(own)} {name})"
     near = f"within {TOLERANCE[score]} {name} of the best"
+    if highest - own < 0.05 and _is_first(pick, rows):
+        return f"It is the {rank} student file, and none scores better ({points(own)} {name})"
+    if highest - own < 0.05:
+        return f"No student file scores better ({points(own)} {name}), and it is the {rank} {near}"
     return f"It is the {rank} student file {near} ({points(own)} against {points(highest)})"
+
+
+def _is_first(pick: Row, rows: list[Row]) -> bool:
+    """Whether no deployable file at all is faster; without times, smaller."""
+    measure = latency if latency(pick) is not None else file_size
+    own = measure(pick)
+    others = [value for row in rows if deployable(row) and (value := measure(row)) is not None]
+    return own is not None and own <= min(others, default=own) * SAME_SPEED
+
+
+def file_size(row: Row) -> float | None:
+    """Megabytes of a row's file."""
+    return number(row, "file_mb")
 
 
 def _measured(pick: Row) -> str:
