@@ -208,28 +208,19 @@ def sweep(
 ) -> None:
     """Run every combination of a recipe's `matrix`, and of changes with several values, one after another."""
     from limbeck.recipe import read
-    from limbeck.record import UserError
-    from limbeck.stages.check import check as check_one
-    from limbeck.sweep.children import run_all
+    from limbeck.sweep.children import chosen, run_all
     from limbeck.sweep.grid import cells, split_axes
 
     plain, axes = split_axes(overrides or [])
     found = cells(read(recipe, plain), axes)
-    if not found:
-        raise UserError(f"{recipe}: has no matrix; name values to try, such as seed=0,1,2.")
-    if only is not None and only >= len(found):
-        raise UserError(f"--only {only}: there are {len(found)} runs, 0 to {len(found) - 1}.")
-    chosen = found if only is None else [found[only]]
-    runs = [read(recipe, [*plain, *cell.overrides]) for cell in found]
+    wanted = chosen(recipe, plain, found, only)
     if listed:
         for number, cell in enumerate(found):
             print(f"{number:3}  {cell.name}")
         return
-    for one in runs if only is None else [runs[only]]:
-        check_one(one)  # every run is known to be sound before the first begins
-    codes = run_all(recipe, plain, chosen, device)
+    codes = run_all(recipe, plain, wanted, device)
     failed = [name for name, code in codes.items() if code]
-    print(f"{len(codes) - len(failed)} of {len(chosen)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
+    print(f"{len(codes) - len(failed)} of {len(wanted)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
     if failed:
         raise typer.Exit(1)
 

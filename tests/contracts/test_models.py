@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.build import build, names
-from limbeck.data.weights import load_weights, read_metadata, save_weights, state_digest
+from limbeck.data.weight_file import read_metadata, save_weights, state_digest
+from limbeck.data.weights import load_weights
 from limbeck.graph.network import without_aux
 
 CLASSES = 7

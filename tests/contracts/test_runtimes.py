@@ -8,7 +8,7 @@ from limbeck.artifact.load import load
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import find, names
-from limbeck.data.weights import save_weights
+from limbeck.data.weight_file import save_weights
 from limbeck.exporters.onnx import Onnx
 from limbeck.record import UserError
 

@@ -155,7 +155,7 @@ def weight_file(path: Path, architecture: dict[str, object], **preprocess: objec
 
     from limbeck.artifact.metadata import Metadata
     from limbeck.artifact.preprocess import Preprocess
-    from limbeck.data.weights import save_weights
+    from limbeck.data.weight_file import save_weights
 
     own = Preprocess((64, 96), **preprocess)  # type: ignore[arg-type]
     metadata = Metadata("segmentation", "student", ("a", "b"), ((0, 0, 0), (1, 1, 1)), own, architecture=architecture)

@@ -6,7 +6,7 @@ from limbeck.artifact.load import load
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import find
-from limbeck.data.weights import save_weights
+from limbeck.data.weight_file import save_weights
 from limbeck.record import UserError
 
 MODEL = """

@@ -8,7 +8,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet34
 
 from limbeck.build import build
-from limbeck.data.weights import encoder_parts, load_backbone, state_digest
+from limbeck.data.weight_file import state_digest
+from limbeck.data.weights import encoder_parts, load_backbone
 from limbeck.recipe import read
 from limbeck.record import UserError
 from limbeck.stages.context import Context

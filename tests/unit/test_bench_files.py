@@ -12,7 +12,7 @@ import torch
 from limbeck import cli
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.preprocess import Preprocess
-from limbeck.data.weights import save_weights
+from limbeck.data.weight_file import save_weights
 from limbeck.recipe import Bench
 from limbeck.record import UserError
 from limbeck.stages import bench

@@ -240,3 +240,11 @@ def test_class_names_and_colours_come_from_mmsegmentation_files(tmp_path: Path, 
 def test_files_without_names_have_none(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
     assert read_labels(tmp_path / "a.pth") == Labels()
+
+
+def test_a_broken_file_has_no_names_but_a_message(tmp_path: Path) -> None:
+    (tmp_path / "cut.pth").write_bytes(b"PK\3\4 cut short")
+    with pytest.raises(UserError, match=r"cut\.pth: no checkpoint that can be read"):
+        read_labels(tmp_path / "cut.pth")
+    with pytest.raises(UserError, match=r"gone\.pth: no checkpoint that can be read"):
+        read_labels(tmp_path / "gone.pth")

@@ -8,7 +8,7 @@ from PIL import Image
 from limbeck.artifact.metadata import Metadata
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.data.licence import Licence, licence_of_weights
-from limbeck.data.weights import save_tensors
+from limbeck.data.weight_file import save_tensors
 from limbeck.datasets.ade20k import ADE20K
 from limbeck.datasets.mix import Mix
 from limbeck.datasets.scenes import Scenes

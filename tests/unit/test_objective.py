@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.data.weights import state_digest
+from limbeck.data.weight_file import state_digest
 from limbeck.losses.cross_entropy import CrossEntropy
 from limbeck.losses.cwd import ChannelWise
 from limbeck.losses.edge import Edge

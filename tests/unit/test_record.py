@@ -7,7 +7,7 @@ import stat
 import pytest
 import torch
 
-from limbeck.data.weights import save_tensors
+from limbeck.data.weight_file import save_tensors
 from limbeck.record import UserError, digest, file_digest, read_json, whole, write_json, write_text
 
 

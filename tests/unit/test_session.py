@@ -5,7 +5,7 @@ import pytest
 import torch
 from _training import BATCH, EVERY_STEP, Stopped, prepare, same
 
-from limbeck.data.weights import state_digest
+from limbeck.data.weight_file import state_digest
 from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.train import checkpoint

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from limbeck.data.tensor_file import read_tensors
-from limbeck.data.weights import load_tensors, load_weights, read_metadata, save_weights, state_digest
+from limbeck.data.weight_file import read_metadata, save_weights, state_digest
+from limbeck.data.weights import load_tensors, load_weights
 from limbeck.record import UserError
 
 

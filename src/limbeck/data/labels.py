@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.record import UserError
+
 __all__ = ["Labels", "read_labels"]
 
 
@@ -30,7 +32,11 @@ def read_labels(path: Path) -> Labels:
 
     if path.suffix not in (".pth", ".pt", ".ckpt", ".bin"):
         return Labels()
-    meta = as_mapping((as_mapping(read_pickle(path, values=False)) or {}).get("meta")) or {}
+    try:
+        content = read_pickle(path, values=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: no checkpoint that can be read ({error}).") from error
+    meta = as_mapping((as_mapping(content) or {}).get("meta")) or {}
     found = as_mapping(meta.get("dataset_meta")) or {"classes": meta.get("CLASSES"), "palette": meta.get("PALETTE")}
     return Labels(_names(found.get("classes")), _colours(found.get("palette")))
 

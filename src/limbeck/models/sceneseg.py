@@ -146,7 +146,8 @@ class Up(nn.Module):
         x = _fitted(self.upsample(x), finer.shape[-2:])
         if self.skip_link is not None:
             x = x + self.skip_link(finer)
-        return self.activation(self.decode1(self.activation(self.decode0(x))))  # type: ignore[no-any-return]
+        found: Tensor = self.activation(self.decode1(self.activation(self.decode0(x))))
+        return found
 
 
 def _fitted(x: Tensor, size: Sequence[int]) -> Tensor:

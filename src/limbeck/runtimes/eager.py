@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from limbeck.build import build
 from limbeck.data.tensor_file import read_tensors
-from limbeck.data.weights import load_weights, read_metadata
+from limbeck.data.weight_file import read_metadata
+from limbeck.data.weights import load_weights
 from limbeck.graph.network import as_logits
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores

@@ -58,7 +58,9 @@ def task_terms(
         TaskTerm(name, _task_loss(recipe, row.spec, place, counts), row.weight)
         for name, row, place in zip(names, settings.task, places, strict=True)
     ]
-    heads: dict[str, float | TaskTerm] = dict(aux_heads(model))  # type: ignore[arg-type]
+    heads: dict[str, float | TaskTerm] = {
+        path: head for path, head in aux_heads(model).items() if not isinstance(head, dict)
+    }
     for path, spec in _own_losses(model).items():
         own = {key: value for key, value in spec.items() if key != "weight"}
         loss = _task_loss(recipe, own, f"{type(model).__name__}.aux[{path!r}]", counts)

@@ -16,7 +16,8 @@ from limbeck import show
 from limbeck.artifact.preprocess import Preprocess
 from limbeck.build import build
 from limbeck.data.pairs import find_files, read_image
-from limbeck.data.weights import encoder_parts, in_parts, save_tensors
+from limbeck.data.weight_file import save_tensors
+from limbeck.data.weights import encoder_parts, in_parts
 from limbeck.graph.fixes import biases_on_grid
 from limbeck.graph.modes import set_mode
 from limbeck.graph.ranges import freeze_observers, observe, quantized_on

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
-from limbeck.data.weights import load_weights, save_weights, state_digest
+from limbeck.data.weight_file import save_weights, state_digest
+from limbeck.data.weights import load_weights
 from limbeck.graph.network import as_logits, without_aux
 from limbeck.metrics.evaluate import evaluate
 from limbeck.recipe import Train

@@ -2,8 +2,9 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbeck import show
 from limbeck.data.stats import count_classes
@@ -26,8 +27,7 @@ def training(context: Context, role: str) -> Dataset:
     dataset = context.dataset("training")
     if not context.recipe.data.unlabelled or not is_taught(context, role):
         return dataset
-    joined: Any = Joined(dataset, context.cached(unlabelled(context), ()))
-    return joined  # type: ignore[no-any-return]
+    return cast(Dataset, Joined(dataset, context.cached(unlabelled(context), ())))
 
 
 def is_taught(context: Context, role: str) -> bool:
@@ -48,13 +48,17 @@ def check_data(context: Context, role: str) -> None:
         splits["unlabelled"] = unlabelled(context)
     for split, dataset in splits.items():
         with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
-            count_classes(dataset, lambda done, total, bar=bar: bar.advance(done))  # type: ignore[misc]
+            count_classes(dataset, partial(_advance, bar))
     if not is_taught(context, role) and not any(count_classes(splits["training"]).pixels):
         labels = "masks" if context.task.dense else "classes"
         raise UserError(
             f"{context.recipe.place / 'data'}: the training images have no {labels}, "
             f"and {role} has no teacher to learn from."
         )
+
+
+def _advance(bar: show.Bar, done: int, total: int) -> None:
+    bar.advance(done)
 
 
 def views_of(context: Context, role: str) -> Views:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from limbeck import show
 from limbeck.data.sampler import Batches
 from limbeck.data.views import Views, load
-from limbeck.data.weights import save_weights
+from limbeck.data.weight_file import save_weights
 from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.train import checkpoint, log
