@@ -14,7 +14,19 @@ from ruamel.yaml.reader import ReaderError
 
 from limbeck.record import UserError
 
-__all__ = ["Keys", "Place", "as_lists", "dump", "forget", "indexed", "nearest", "override", "parse"]
+__all__ = [
+    "Keys",
+    "Place",
+    "as_lists",
+    "as_sections",
+    "dump",
+    "forget",
+    "indexed",
+    "inside",
+    "nearest",
+    "override",
+    "parse",
+]
 
 Keys = tuple[str | int, ...]
 
@@ -149,6 +161,27 @@ def indexed(value: dict[str, Any], sections: tuple[str, ...], assignment: str) -
     single = section in sections and isinstance(entries, list) and len(entries) == 1
     plain = dot and not rest.partition(".")[0].isdecimal()
     return f"{section}.0.{rest}{equals}{text}" if single and plain else assignment
+
+
+def as_sections(value: dict[str, Any], sections: Mapping[str, str], lines: dict[Keys, int]) -> None:
+    """Make a list alone in one of the sections its key of that name, in the values and in the lines of their keys."""
+    for section, key in sections.items():
+        if not isinstance(value.get(section), list):
+            continue
+        value[section] = {key: value[section]}
+        inside = {keys: line for keys, line in lines.items() if keys[0] == section and len(keys) > 1}
+        for keys in inside:
+            del lines[keys]
+        lines.update({(section, key, *keys[1:]): line for keys, line in inside.items()})
+
+
+def inside(sections: Mapping[str, str], assignment: str) -> str:
+    """``distil.0.weight=2`` as ``distil.terms.0.weight=2``."""
+    dotted, equals, text = assignment.partition("=")
+    section, dot, rest = dotted.partition(".")
+    if section in sections and dot and rest.partition(".")[0].isdecimal():
+        return f"{section}.{sections[section]}.{rest}{equals}{text}"
+    return assignment
 
 
 def forget(lines: dict[Keys, int], keys: Keys) -> None:

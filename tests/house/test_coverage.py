@@ -14,7 +14,7 @@ from limbeck.recipe.reading import _section_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "coverage.md"
-LISTS = ("quantize", "export", "distil")
+LISTS = ("quantize", "export", "distil.terms")
 """Sections of several entries: ``quantize.qat`` is a key of each."""
 
 SYSTEMS = ("DistiQAT", "ELEC 475", "SegDistill", "Quanty", "CSE 5368")

@@ -40,7 +40,7 @@ def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     lines = [line for line in check(recipe) if not line.startswith("licence")]
     assert lines[0].startswith("data")
     assert lines[1].startswith("student")
-    assert len(lines) == 2 + bool(recipe.teacher) + len(recipe.distil)
+    assert len(lines) == 2 + bool(recipe.teacher) + len(recipe.distil.terms)
     assert not any(tmp_path.iterdir())
 
 

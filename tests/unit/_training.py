@@ -18,8 +18,9 @@ from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
 from limbeck.recipe import Augment, Ramp, Resize, Train
 from limbeck.train.labels import TaskTerm
-from limbeck.train.objective import Objective, Teacher, eager_modes
+from limbeck.train.objective import Objective, eager_modes
 from limbeck.train.session import Plan, train
+from limbeck.train.teacher import Teacher
 from limbeck.train.terms import make_term
 
 SIZE, LENGTH, BATCH = (16, 24), 14, 4  # three steps an epoch

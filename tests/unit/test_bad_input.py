@@ -223,7 +223,7 @@ def test_out_of_memory_names_a_batch(work: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distil": [{"kind": "kd", "at": "nowhere"}]}, "distil.0.at: student has no submodule 'nowhere'"),
+        ({"distil": [{"kind": "kd", "at": "nowhere"}]}, "distil.terms.0.at: student has no submodule 'nowhere'"),
         ({"student": RECIPE["student"] | {"backbone_weights": "none.pth"}}, "none.pth: no such file"),
         ({"student": {"kind": "./net.py:build"}}, "student: tells 2 classes apart, the data have 3"),
     ],

@@ -104,7 +104,7 @@ def test_losses_have_their_place(checked, mine):
     with pytest.raises(UserError, match=r"r.yaml:4: train.task.1.alhpa: cross_entropy has no argument 'alhpa'"):
         checked("", "train.task=[{kind: cross_entropy}, {kind: cross_entropy, alhpa: 1}]")
     teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\ndistil: [{kind: cross_entropy}]\n"
-    with pytest.raises(UserError, match=r"distil.0: cross_entropy looks at labels alone"):
+    with pytest.raises(UserError, match=r"distil.terms.0: cross_entropy looks at labels alone"):
         checked(teacher)
 
 
@@ -131,7 +131,7 @@ def test_losses_of_areas_are_not_for_whole_images():
 @pytest.mark.parametrize(("at", "owner"), [("nowhere -> logits", "student"), ("logits -> nowhere", "teacher")])
 def test_a_wrong_path_has_its_place(checked, mine, at, owner):
     teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, train: {steps: 1}}\n"
-    with pytest.raises(UserError, match=rf"r.yaml:9: distil.1.at: {owner} has no submodule 'nowhere'"):
+    with pytest.raises(UserError, match=rf"r.yaml:9: distil.terms.1.at: {owner} has no submodule 'nowhere'"):
         checked(f"{teacher}distil:\n  - {{kind: kd}}\n  - {{kind: cwd, at: {at}}}\n")
 
 

@@ -11,8 +11,9 @@ from limbeck.place import Place
 from limbeck.recipe import Optimizer, Ramp
 from limbeck.record import UserError
 from limbeck.train.labels import TaskTerm, of_heads
-from limbeck.train.objective import Objective, Teacher, eager_modes
+from limbeck.train.objective import Objective, eager_modes
 from limbeck.train.optim import make_optimizer
+from limbeck.train.teacher import Teacher
 from limbeck.train.terms import make_term
 
 BATCH = {
@@ -87,7 +88,7 @@ def test_the_teacher_is_held_and_not_owned(make, teacher):
 
 def test_the_teacher_keeps_no_graph(teacher):
     watching = Teacher(teacher, teacher.mean, teacher.std, ["backbone"])
-    found = watching(BATCH["image"].clone().requires_grad_())
+    found = watching({"image": BATCH["image"].clone().requires_grad_()})
     assert set(found) == {"backbone", "logits"}
     assert not any(tensor.requires_grad for tensor in found.values())
 

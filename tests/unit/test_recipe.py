@@ -71,7 +71,7 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
     assert found.teacher.spec == {"kind": "compact_unet", "width": 16}
     assert found.train.task[0].spec == {"kind": "cross_entropy", "class_weights": "log_frequency"}
     assert found.train.task[0].weight == 0.5
-    assert found.distil[0].spec == {"kind": "kd", "temperature": 2}
+    assert found.distil.terms[0].spec == {"kind": "kd", "temperature": 2}
     assert found.quantize[0].spec == {"kind": "pt2e", "target": "openvino"}
 
 
@@ -91,7 +91,7 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
         (BASE.replace("{steps: 3}", "{}"), "r.yaml:4: train: give either epochs or steps."),
         (BASE.replace("{kind: compact_unet}", "{}"), "r.yaml:3: student.kind: this key is required and missing."),
         (BASE.partition("student")[0], "r.yaml: student: this key is required and missing."),
-        (BASE + "distil: [{at: logits}]\n", "r.yaml:5: distil.0.kind: this key is required and missing."),
+        (BASE + "distil: [{at: logits}]\n", "r.yaml:5: distil.terms.0.kind: this key is required and missing."),
         (BASE + "name: y\n", "r.yaml:5: duplicate key 'name'; it is already on line 1."),
         (BASE + "seed: !x 3\n", "r.yaml:5: found '!x'"),
         (BASE + "seed: ]\n", "r.yaml:5: YAML syntax"),

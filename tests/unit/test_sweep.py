@@ -41,10 +41,10 @@ def test_every_combination_once_the_last_axis_fastest(recipe: Path) -> None:
 
 def test_a_run_is_the_recipe_with_its_values(recipe: Path) -> None:
     runs: list[Recipe] = [read(recipe, list(cell.overrides)) for cell in cells(read(recipe))]
-    assert [(run.name, run.seed, len(run.distil)) for run in runs] == [
+    assert [(run.name, run.seed, len(run.distil.terms)) for run in runs] == [
         ("table-none-seed-0", 0, 0), ("table-none-seed-1", 1, 0), ("table-kd-seed-0", 0, 1), ("table-kd-seed-1", 1, 1),
     ]  # fmt: skip
-    assert runs[2].distil[0].spec == {"kind": "kd", "temperature": 4}
+    assert runs[2].distil.terms[0].spec == {"kind": "kd", "temperature": 4}
     assert all(run.matrix == {} for run in runs)
 
 

@@ -12,8 +12,9 @@ from limbeck.place import Place
 from limbeck.recipe import Optimizer, Ramp
 from limbeck.record import UserError
 from limbeck.train.labels import TaskTerm
-from limbeck.train.objective import Objective, Teacher
+from limbeck.train.objective import Objective
 from limbeck.train.optim import make_optimizer
+from limbeck.train.teacher import Teacher
 from limbeck.train.terms import factor, make_term, split_path
 
 WHERE = Place("recipe.yaml", ("distil", 0), {("distil", 0): 12})

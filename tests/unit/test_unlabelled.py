@@ -26,7 +26,8 @@ from limbeck.stages.plan import plan
 from limbeck.stages.train import run
 from limbeck.stages.training_data import plan_for, training
 from limbeck.train.labels import TaskTerm
-from limbeck.train.objective import Objective, Teacher
+from limbeck.train.objective import Objective
+from limbeck.train.teacher import Teacher
 from limbeck.train.terms import make_term
 
 MAP = Sample(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), "map")

@@ -1,27 +1,14 @@
-"""The recipe: :mod:`schema` says what every section is called and means, :mod:`reading` makes one of a file."""
+"""The recipe: :mod:`schema` is the whole; :mod:`feed`, :mod:`training` and :mod:`delivery` are its sections.
 
+:mod:`reading` makes one of a file.
+"""
+
+from limbeck.recipe.delivery import Bench, Evaluate, Export, Quantize
+from limbeck.recipe.feed import Augment, Chance, Data, Resize
 from limbeck.recipe.reading import from_dict, merged, packaged, read
-from limbeck.recipe.schema import (
-    Augment,
-    Bench,
-    Chance,
-    Component,
-    Data,
-    Export,
-    Model,
-    Optimizer,
-    Qat,
-    Quantize,
-    Ramp,
-    Recipe,
-    Resize,
-    Schedule,
-    Section,
-    Task,
-    TaskLoss,
-    Term,
-    Train,
-)
+from limbeck.recipe.schema import Recipe, Task
+from limbeck.recipe.section import Component, Section
+from limbeck.recipe.training import Distil, Model, Optimizer, Qat, Ramp, Schedule, TaskLoss, Term, Train
 
 __all__ = [
     "Augment",
@@ -29,6 +16,8 @@ __all__ = [
     "Chance",
     "Component",
     "Data",
+    "Distil",
+    "Evaluate",
     "Export",
     "Model",
     "Optimizer",

@@ -9,13 +9,17 @@ from pydantic import BaseModel, ValidationError
 
 from limbeck import place
 from limbeck.place import Keys, Place, nearest
-from limbeck.recipe.schema import Recipe, Section
+from limbeck.recipe.schema import Recipe
+from limbeck.recipe.section import Section
 from limbeck.record import UserError
 
 __all__ = ["from_dict", "merged", "packaged", "read"]
 
 LISTS = ("quantize", "export")
 """Sections that may be written as a single mapping where there is only one."""
+
+SECTIONS = {"distil": "terms"}
+"""Sections that may be written as a list alone, and the key that the list is."""
 
 
 def packaged() -> dict[str, Path]:
@@ -37,13 +41,19 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not a text file ({error.reason}).") from error
     shown = _short(path)
     raw, lines = place.parse(text, shown)
-    place.as_lists(raw, LISTS, lines)
+    _in_full(raw, lines)
     for assignment in overrides or []:
-        keys = place.override(raw, place.indexed(raw, LISTS, assignment))
+        keys = place.override(raw, place.indexed(raw, LISTS, place.inside(SECTIONS, assignment)))
         place.forget(lines, keys)
         _one_length(raw, keys)
-        place.as_lists(raw, LISTS, lines)
+        _in_full(raw, lines)
     return from_dict(raw, Place(shown, (), lines), path.parent)
+
+
+def _in_full(raw: dict[str, Any], lines: dict[Keys, int]) -> None:
+    """Write out what may be shortened."""
+    place.as_lists(raw, LISTS, lines)
+    place.as_sections(raw, SECTIONS, lines)
 
 
 def _one_length(raw: dict[str, Any], keys: Keys) -> None:
@@ -86,8 +96,8 @@ def from_dict(raw: dict[str, Any], where: Place, root: Path) -> Recipe:
 
 
 def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    value = raw | {key: [] for key in LISTS if key in raw and raw[key] is None}
-    place.as_lists(value, LISTS, {})
+    value = raw | {key: [] for key in (*LISTS, *SECTIONS) if key in raw and raw[key] is None}
+    _in_full(value, {})
     train = value.get("train")
     if isinstance(train, dict):
         teacher = value.get("teacher")

@@ -19,15 +19,16 @@ from limbeck.record import UserError
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_loss
 from limbeck.train.labels import TaskTerm, of_heads
-from limbeck.train.objective import Modes, Objective, Teacher, eager_modes
+from limbeck.train.objective import Modes, Objective, eager_modes
 from limbeck.train.taps import LOGITS, Tapped
+from limbeck.train.teacher import Source
 from limbeck.train.terms import Term, make_term, split_path
 
 __all__ = ["logits_terms", "make_objective", "make_terms", "refuse_unknown_path", "task_terms"]
 
 
 def make_objective(
-    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Teacher | None,
+    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Source | None,
     modes: Modes | None = None, normalisation: Any = None,
 ) -> Objective:  # fmt: skip
     """What is trained: the student, its losses on the labels, and the terms."""
@@ -95,7 +96,7 @@ def _wanted(loss: Any) -> int:
 
 def logits_terms(context: Context) -> list[TermSection]:
     """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
-    return [row for row in context.recipe.distil if split_path(row.at) == (LOGITS, LOGITS)]
+    return [row for row in context.recipe.distil.terms if split_path(row.at) == (LOGITS, LOGITS)]
 
 
 def make_terms(
@@ -107,7 +108,7 @@ def make_terms(
         UserError: If a loss, a path or a shape does not fit.
     """
     recipe = context.recipe
-    rows = [(index, row) for index, row in enumerate(recipe.distil) if sections is None or row in sections]
+    rows = [(index, row) for index, row in enumerate(recipe.distil.terms) if sections is None or row in sections]
     for index, _ in rows:
         refuse_unknown_path(context, index, student, "student")
         refuse_unknown_path(context, index, teacher, "teacher")
@@ -115,10 +116,10 @@ def make_terms(
         "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
         "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
     }
-    names = _names([row.kind for row in recipe.distil])
+    names = _names([row.kind for row in recipe.distil.terms])
     terms = []
     for index, row in rows:
-        where, (mine, theirs) = recipe.place / "distil" / index, split_path(row.at)
+        where, (mine, theirs) = recipe.place / "distil" / "terms" / index, split_path(row.at)
         loss = build("losses", row.spec, where, recipe.root)
         if _wanted(loss) == 2:
             raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
@@ -133,11 +134,11 @@ def refuse_unknown_path(context: Context, index: int, model: nn.Module, owner: s
     Raises:
         UserError: With the row's place, and the nearest names.
     """
-    student, teacher = split_path(context.recipe.distil[index].at)
+    student, teacher = split_path(context.recipe.distil.terms[index].at)
     try:
         Tapped(model, [student if owner == "student" else teacher], owner).close()
     except UserError as error:
-        raise UserError(f"{context.recipe.place / 'distil' / index / 'at'}: {error}") from error
+        raise UserError(f"{context.recipe.place / 'distil' / 'terms' / index / 'at'}: {error}") from error
 
 
 def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:

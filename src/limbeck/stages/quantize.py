@@ -152,7 +152,7 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     sections = logits_terms(context)
     teacher = teacher_of(context, accelerator) if sections else None
     terms = make_terms(context, student, teacher.model, sections) if teacher else []
-    if len(sections) < len(context.recipe.distil):
+    if len(sections) < len(context.recipe.distil.terms):
         show.say("qat: terms on features are left out; those on logits stay")
     quantized_on(prepared)
     _keep_encoder(prepared, student)

@@ -25,8 +25,8 @@ from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
 from limbeck.stages.objective import logits_terms, make_objective, make_terms, refuse_unknown_path
 from limbeck.stages.training_data import check_data, plan_for, views_of
-from limbeck.train.objective import Teacher
 from limbeck.train.session import train
+from limbeck.train.teacher import Teacher
 from limbeck.train.terms import split_path
 
 __all__ = [
@@ -77,9 +77,9 @@ def settings_of(context: Context, role: str) -> Train | None:
 def _train(context: Context, role: str, model: nn.Module, settings: Train) -> dict[str, Any]:
     check_data(context, role)
     accelerator = accelerator_for(context, settings.precision)
-    distilled = role in ("student", "student-longer") and bool(context.recipe.distil)
+    distilled = role in ("student", "student-longer") and bool(context.recipe.distil.terms)
     teacher = teacher_of(context, accelerator) if distilled else None
-    sections = logits_terms(context) if role == "student-longer" else context.recipe.distil
+    sections = logits_terms(context) if role == "student-longer" else context.recipe.distil.terms
     terms = make_terms(context, model, teacher.model, sections) if teacher else []
     objective = make_objective(context, model, settings, terms, teacher)
     before = state_digest(teacher.model) if teacher else None
@@ -120,9 +120,9 @@ def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teac
         _good_enough(context, model, wanted)
     if accelerator is not None:
         model = model.to(accelerator.device, memory_format=torch.channels_last)
-    for index in range(len(context.recipe.distil)):
+    for index in range(len(context.recipe.distil.terms)):
         refuse_unknown_path(context, index, model, "teacher")
-    paths = [split_path(term.at)[1] for term in context.recipe.distil]
+    paths = [split_path(term.at)[1] for term in context.recipe.distil.terms]
     return Teacher(model, model.mean, model.std, paths)
 
 

@@ -34,7 +34,7 @@ def is_taught(context: Context, role: str) -> bool:
     """Whether a teacher has a say in the training of a role."""
     if role in ("teacher", "student-baseline"):
         return False
-    return bool(context.recipe.distil if role == "student" else logits_terms(context))
+    return bool(context.recipe.distil.terms if role == "student" else logits_terms(context))
 
 
 def check_data(context: Context, role: str) -> None:

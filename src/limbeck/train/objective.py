@@ -13,9 +13,10 @@ from limbeck.data.views import Batch
 from limbeck.graph.network import with_channels
 from limbeck.train.labels import TaskTerm
 from limbeck.train.taps import Tapped
+from limbeck.train.teacher import Source, channels
 from limbeck.train.terms import Term
 
-__all__ = ["Modes", "Objective", "Step", "Teacher", "eager_modes"]
+__all__ = ["Modes", "Objective", "Step", "eager_modes"]
 
 Modes = Callable[[bool, float], None]
 """``modes(train, share)`` puts the student in the mode it has after this share of the training."""
@@ -30,22 +31,6 @@ class Step:
     logits: Tensor
 
 
-class Teacher:
-    """A frozen network: in eval mode, without gradients, never part of what is trained or saved."""
-
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], paths: Sequence[str]) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.mean, self.std = _channels(mean), _channels(std)
-        self.tapped = Tapped(self.model, paths, "teacher")
-
-    @torch.no_grad()
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """What it computes at the tapped places for images in 0..1."""
-        assert not self.model.training
-        image = with_channels(image, self.mean.shape[1])
-        return self.tapped((image - self.mean.to(image.device)) / self.std.to(image.device))[1]
-
-
 class Objective(nn.Module):
     """Losses on the labels plus weighted agreement with a teacher; the teacher is held, not owned.
 
@@ -53,7 +38,7 @@ class Objective(nn.Module):
         student: Network that is trained.
         task: Losses of what the student computes and the target; weights of 0 train on the teacher alone.
         terms: Distillation terms.
-        teacher: Frozen teacher, if there are terms.
+        teacher: What the terms' other side comes from, if there are any.
         mean: What the student's input is normalised with.
         std: Likewise.
         modes: Puts the student in train or eval mode; an exported graph needs its own.
@@ -68,7 +53,7 @@ class Objective(nn.Module):
         task: Sequence[TaskTerm],
         *,
         terms: Sequence[Term] = (),
-        teacher: Teacher | None = None,
+        teacher: Source | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         modes: Modes | None = None,
@@ -81,8 +66,8 @@ class Objective(nn.Module):
         self._modes = modes or eager_modes(student)
         self.seconds = {"teacher": 0.0, "loss": 0.0}
         self.timed = True
-        self.register_buffer("mean", _channels(mean), persistent=False)
-        self.register_buffer("std", _channels(std), persistent=False)
+        self.register_buffer("mean", channels(mean), persistent=False)
+        self.register_buffer("std", channels(std), persistent=False)
 
     def mode(self, train: bool, share: float = 0.0) -> None:
         """Switch to training or evaluation; the only way to do so."""
@@ -93,7 +78,7 @@ class Objective(nn.Module):
         image, target = batch["image"], batch.get("target")
         teacher = self._teacher[0]
         with self._timed("teacher"):
-            wanted = teacher(image) if teacher is not None and self.terms else {}
+            wanted = teacher(batch) if teacher is not None and self.terms else {}
         logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean) / self.std)
         with self._timed("loss"):
             truth = _meant(target, batch.get("labelled"))
@@ -129,7 +114,7 @@ class Objective(nn.Module):
         """Take all hooks off the student and the teacher."""
         self._taps[0].close()
         if self._teacher[0] is not None:
-            self._teacher[0].tapped.close()
+            self._teacher[0].close()
 
 
 def eager_modes(student: nn.Module, freeze_batch_norm: float = 1.0) -> Modes:
@@ -150,7 +135,3 @@ def _meant(target: Tensor | None, labelled: Tensor | None) -> Tensor | None:
     if target is None or labelled is None or labelled.all():
         return target
     return torch.where(labelled.view(-1, *[1] * (target.ndim - 1)), target, void_of(target))
-
-
-def _channels(values: Sequence[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32).view(1, -1, 1, 1)
