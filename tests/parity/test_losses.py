@@ -10,7 +10,7 @@ from torch.distributions import Categorical, kl_divergence
 from torchmetrics.functional import kl_divergence as torchmetrics_kl
 
 from limbeck.data.stats import ClassCounts
-from limbeck.losses._labels import class_weights
+from limbeck.losses._labels import class_weights, image_weights
 from limbeck.losses.attention import Attention
 from limbeck.losses.boundary import Boundary
 from limbeck.losses.cgd import ChannelGroups, channel_groups
@@ -24,6 +24,7 @@ from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation, pixelwise_kl
 from limbeck.losses.lovasz import Lovasz
 from limbeck.losses.ohem import HardExamples
+from limbeck.record import UserError
 
 # Two images of 2x3 pixels and 4 classes: student sin(k + 1), teacher 2 cos((k + 1) / 2), k counting through
 # [n, c, h, w]; label (6 n + 3 h + w) % 4, one pixel void. Values computed in float64 with the standard library alone.
@@ -254,3 +255,65 @@ def test_weights_of_absent_classes(kind):
     assert weights[[0, 2]].mean().item() == pytest.approx(1)
     assert weights[2] > weights[0]
     assert class_weights(everywhere([0, 0]), kind).tolist() == [0, 0]
+
+
+def road(*counts, width=640, void=0):
+    """Class ids [320, width] with so many pixels of each class, the first ``void`` ones without any."""
+    ids = np.repeat([255, *range(len(counts))], [void, *counts])
+    return torch.from_numpy(ids.reshape(320, width))
+
+
+def test_weights_of_each_image_are_scenesegs():
+    """Its N / (n_k + 5120) on its 320x640 pixels, once both have mean 1; a class that is absent gets 0."""
+    pixels = 320 * 640
+    few, many = (pixels - 2000 - 40000, 40000, 2000), (pixels // 2, 0, pixels // 2)
+    found = image_weights(torch.stack([road(*few), road(*many)]), 3)
+    np.testing.assert_allclose(found[0], mean_one([pixels / (n + 5120) for n in few]), rtol=1e-5)
+    assert found[1].tolist() == [1, 0, 1]
+
+
+def test_weights_of_an_image_by_hand():
+    # 7 of 8 pixels and 1: 1 / 0.9 and 1 / 0.15 have the mean 35 / 9. Void pixels are no part of the image.
+    labels = torch.tensor([[[0, 0, 0, 0], [0, 0, 0, 1], [255, 255, 255, 255]]])
+    np.testing.assert_allclose(image_weights(labels, 2), [[10 / 35, 60 / 35]], rtol=1e-6)
+    assert image_weights(torch.full((2, 3, 4), 255), 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_cross_entropy_weighed_by_each_image():
+    rng = torch.Generator().manual_seed(3)
+    logits, target = torch.randn(3, 4, 8, 8, generator=rng), torch.randint(0, 3, (3, 8, 8), generator=rng)
+    target[0, :6] = 0
+    target[1, 2:] = 255
+    expected = []
+    for one, labels in zip(logits.double().numpy(), target.numpy(), strict=True):
+        log_p = one - np.log(np.exp(one).sum(0))
+        places = np.argwhere(labels != 255)
+        count = np.bincount(labels[labels != 255], minlength=4)
+        weights = np.asarray([1 / (count[labels[h, w]] / len(places) + 0.025) for h, w in places])
+        expected.append(np.average([-log_p[labels[h, w], h, w] for h, w in places], weights=weights))
+    loss = CrossEntropy(class_weights="per_image")
+    assert loss(logits, target).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    empty = torch.full((1, 8, 8), 255)
+    more = torch.cat([target, empty]), torch.cat([logits, logits[:1]]).requires_grad_()
+    found = loss(more[1], more[0])
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-5)  # an image without labels says nothing
+    found.backward()
+    assert more[1].grad[3].abs().max() == 0
+    assert more[1].grad[:3].flatten(1).abs().amax(1).min() > 0
+    assert loss(logits[:1], empty).item() == 0
+
+
+def test_focal_and_hard_pixels_take_the_weights_of_each_image():
+    """Of one image they are those of the list that says the same."""
+    logits, target = torch.randn(1, 2, 320, 640, generator=torch.Generator().manual_seed(4)), road(150000, 54800)[None]
+    listed = image_weights(target, 2)[0].tolist()
+    for loss in (Focal, HardExamples):
+        torch.testing.assert_close(
+            loss(class_weights="per_image")(logits, target), loss(class_weights=listed)(logits, target)
+        )
+        assert loss(class_weights="per_image")(logits, target) != loss()(logits, target)
+
+
+def test_a_whole_image_has_no_shares_of_classes():
+    with pytest.raises(UserError, match="per_image is for maps"):
+        CrossEntropy(class_weights="per_image")(torch.zeros(2, 3), torch.tensor([0, 1]))

@@ -4,12 +4,20 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from limbeck.data.sample import void_of
 from limbeck.data.stats import ClassCounts
 from limbeck.record import UserError
 
-ClassWeights = Literal["inverse_frequency", "median_frequency", "log_frequency"]
+Frequencies = Literal["inverse_frequency", "median_frequency", "log_frequency"]
+"""Weights that follow from how often each class is there in the whole training split."""
+
+ClassWeights = Frequencies | Literal["per_image"]
+
+LEAST_SHARE = 0.025
+"""What ``per_image`` adds to the share of every class: SceneSeg's 5120 pixels, as a share of its 320x640 inputs."""
 
 
 def at_target(logits: Tensor, target: Tensor) -> Tensor:
@@ -30,7 +38,7 @@ def maps_at_target(logits: Tensor, target: Tensor, kind: str) -> Tensor:
     return at_target(logits, target)
 
 
-def class_weights(counts: ClassCounts, kind: ClassWeights) -> Tensor:
+def class_weights(counts: ClassCounts, kind: Frequencies) -> Tensor:
     """Weights of mean 1 that raise rare classes; a class without a pixel gets 0.
 
     ``inverse_frequency``: 1 / share of all pixels. ``median_frequency``: median / share, of the pixels of those images
@@ -46,13 +54,41 @@ def class_weights(counts: ClassCounts, kind: ClassWeights) -> Tensor:
     return (weights / weights.sum().clamp(min=1e-12) * seen.sum()).float()
 
 
+def image_weights(target: Int[Tensor, "n h w"], num_classes: int) -> Float[Tensor, "n c"]:
+    """Weights of the classes in each image by itself, of mean 1; a class that is not in the image gets 0.
+
+    1 / (share of the image's pixels that are not void + ``LEAST_SHARE``): a class of a few pixels weighs at most 41
+    times as much as one that fills the image. SceneSeg weighs N / (n_k + 5120) for n_k of N pixels; N cancels in a
+    weighted mean. Weights of an image that is void all over are 0.
+
+    Raises:
+        UserError: If the targets are no maps: an image of one class has nothing to weigh it against.
+    """
+    if target.ndim != 3:
+        raise UserError("class_weights: per_image is for maps of classes; inverse_frequency would work.")
+    valid = target != void_of(target)
+    rows = torch.arange(len(target), device=target.device)[:, None, None] * num_classes
+    counts = torch.bincount((rows + target)[valid], minlength=len(target) * num_classes).view(-1, num_classes)
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    raised = torch.where(counts > 0, 1 / (share + LEAST_SHARE), 0.0)
+    return raised / raised.sum(1, keepdim=True).clamp(min=1) * (counts > 0).sum(1, keepdim=True)
+
+
+def of_labels(weights: Tensor, target: Int[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:
+    """The weight of each label, by weights [c] of all images or [n, c] of each; 0 at void."""
+    valid = target != void_of(target)
+    known = torch.where(valid, target, 0)
+    found = weights[known] if weights.ndim == 1 else weights.gather(1, known.flatten(1)).view(known.shape)
+    return found * valid
+
+
 def weights_of(wanted: ClassWeights | list[float] | None, counts: ClassCounts | None) -> Tensor | None:
-    """The weights that ``class_weights`` of a loss asks for.
+    """The weights that ``class_weights`` of a loss asks for; None where it asks for none, or for each image's own.
 
     Raises:
         ValueError: If frequencies are wanted where nothing was counted, or a list does not fit the classes.
     """
-    if wanted is None:
+    if wanted is None or wanted == "per_image":
         return None
     if isinstance(wanted, str):
         if counts is None:

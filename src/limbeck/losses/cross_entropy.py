@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from limbeck.data.sample import void_of
 from limbeck.data.stats import ClassCounts
-from limbeck.losses._labels import ClassWeights, at_target, weights_of
+from limbeck.losses._labels import ClassWeights, at_target, image_weights, weights_of
 
 __all__ = ["CrossEntropy"]
 
@@ -25,12 +25,25 @@ def cross_entropy(
     return summed / total.clamp(min=torch.finfo(torch.float32).tiny)
 
 
+def of_each_image(
+    logits: Float[Tensor, "n c h w"], target: Int[Tensor, "n h w"], smoothing: float
+) -> Float[Tensor, ""]:
+    """Mean over the images of their cross-entropies under their own weights; void images do not count, 0 when all are.
+
+    SceneSeg's loss, which takes its images one by one.
+    """
+    weighed = zip(logits, target, image_weights(target, logits.shape[1]), strict=True)
+    losses = [cross_entropy(one[None], labels[None], own, smoothing) for one, labels, own in weighed]
+    labelled = (target != void_of(target)).flatten(1).any(1).sum()
+    return torch.stack(losses).sum() / labelled.clamp(min=1)
+
+
 class CrossEntropy(nn.Module):
     """Cross-entropy of the logits, resized to the target's size, with void left out.
 
     Args:
         class_weights: Raise rare classes, by the training split's pixels (images, where each has one class), or give a
-            number for each; None weighs all the same.
+            number for each; ``per_image`` raises what is rare in each image; None weighs all the same.
         label_smoothing: Share of the label's mass that is spread over all classes.
         class_counts: How often each class is there, from the data.
     """
@@ -48,7 +61,11 @@ class CrossEntropy(nn.Module):
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
         self.label_smoothing = label_smoothing
+        self.per_image = class_weights == "per_image"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w], or of [n, c] against [n]."""
-        return cross_entropy(at_target(logits, target), target, self.weights, self.label_smoothing)
+        logits = at_target(logits, target)
+        if self.per_image:
+            return of_each_image(logits, target, self.label_smoothing)
+        return cross_entropy(logits, target, self.weights, self.label_smoothing)

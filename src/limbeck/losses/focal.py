@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from limbeck.data.sample import void_of
 from limbeck.data.stats import ClassCounts
-from limbeck.losses._labels import ClassWeights, at_target, weights_of
+from limbeck.losses._labels import ClassWeights, at_target, image_weights, of_labels, weights_of
 
 __all__ = ["Focal"]
 
@@ -20,10 +20,10 @@ def focal(
 ) -> Float[Tensor, ""]:
     """Mean over the pixels that are not void of -alpha_t (1 - p_t)^gamma log p_t; 0 when there is none."""
     void = void_of(target)
-    entropy = F.cross_entropy(logits, target, weights, ignore_index=void, reduction="none")
-    plain = entropy if weights is None else F.cross_entropy(logits, target, ignore_index=void, reduction="none")
-    missing = (-torch.expm1(-plain)).clamp(min=SMALL)
-    return (missing**gamma * entropy).sum() / (target != void).sum().clamp(min=1)
+    entropy = F.cross_entropy(logits, target, ignore_index=void, reduction="none")
+    missing = (-torch.expm1(-entropy)).clamp(min=SMALL)
+    alpha = 1.0 if weights is None else of_labels(weights, target)
+    return (alpha * missing**gamma * entropy).sum() / (target != void).sum().clamp(min=1)
 
 
 class Focal(nn.Module):
@@ -34,8 +34,9 @@ class Focal(nn.Module):
 
     Args:
         gamma: How far it looks away; 0 is cross-entropy.
-        class_weights: The paper's alpha, by the training split's pixels or a number for each class; None weighs all the
-            same. They scale the loss: it is divided by the number of pixels, not by their weights.
+        class_weights: The paper's alpha, by the training split's pixels, a number for each class, or ``per_image`` by
+            the pixels of each image; None weighs all the same. They scale the loss: it is divided by the number of
+            pixels, not by their weights.
         class_counts: How often each class is there, from the data.
 
     Raises:
@@ -53,9 +54,11 @@ class Focal(nn.Module):
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma must be >= 0, got {gamma}")
-        self.gamma = gamma
+        self.gamma, self.per_image = gamma, class_weights == "per_image"
         self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w], or of [n, c] against [n]."""
-        return focal(at_target(logits, target), target, self.gamma, self.weights)
+        logits = at_target(logits, target)
+        weights = image_weights(target, logits.shape[1]) if self.per_image else self.weights
+        return focal(logits, target, self.gamma, weights)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.data.sample import VOID
 from limbeck.data.stats import ClassCounts
-from limbeck.losses._labels import ClassWeights, maps_at_target, weights_of
+from limbeck.losses._labels import ClassWeights, image_weights, maps_at_target, of_labels, weights_of
 
 __all__ = ["HardExamples"]
 
@@ -31,10 +31,9 @@ def hard_cross_entropy(
     """Weighted mean of -log p(label) over the hard pixels of the batch; 0 when all is void."""
     valid = target != VOID
     entropy = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none")[valid]
-    labels = target[valid]
-    at_least = math.ceil(min_kept * len(labels)) if min_kept <= 1 else int(min_kept)
+    at_least = math.ceil(min_kept * len(entropy)) if min_kept <= 1 else int(min_kept)
     kept = hard(torch.exp(-entropy.detach()), threshold, at_least)
-    weight = kept.float() if weights is None else kept * weights[labels]
+    weight = kept.float() if weights is None else kept * of_labels(weights, target)[valid]
     return (weight * entropy).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
@@ -69,9 +68,11 @@ class HardExamples(nn.Module):
         if min_kept < 0:
             raise ValueError(f"min_kept must be >= 0, got {min_kept}")
         self.threshold, self.min_kept = threshold, min_kept
+        self.per_image = class_weights == "per_image"
         self.register_buffer("weights", weights_of(class_weights, class_counts), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of logits [n, c, h', w'] against class ids [n, h, w]."""
         logits = maps_at_target(logits, target, "ohem")
-        return hard_cross_entropy(logits, target, self.threshold, self.min_kept, self.weights)
+        weights = image_weights(target, logits.shape[1]) if self.per_image else self.weights
+        return hard_cross_entropy(logits, target, self.threshold, self.min_kept, weights)

@@ -140,14 +140,14 @@ def statistics(given: Source, split: str, folder: Path | None) -> Statistics:
         UserError: If something is wrong with the split; ``data check`` lists all of it.
     """
     from limbeck.data.stats import ClassCounts
-    from limbeck.losses._labels import ClassWeights, class_weights
+    from limbeck.losses._labels import Frequencies, class_weights
     from limbeck.report.data_charts import draw
 
     dataset = given.split(split)
     found = _survey(dataset, split)
     if found.problems:
         raise UserError(f"{found.problems[0]}\n`limbeck data check {given.name}` lists all {len(found.problems)}.")
-    kinds = get_args(ClassWeights) if found.labelled else ()
+    kinds = get_args(Frequencies) if found.labelled else ()
     weights = {kind: class_weights(ClassCounts(found.class_pixels, found.class_areas), kind).tolist() for kind in kinds}
     folder = folder or runs_root() / "data" / re.sub(r"[^A-Za-z0-9._=-]+", "-", f"{given.name}-{split}").strip("-.")
     classes, colours = tuple(dataset.classes), colours_of(dataset)

@@ -34,7 +34,7 @@ def make_objective(
     """What is trained: the student, its losses on the labels, and the terms."""
     where = context.recipe.place / "train" / "task"
     specs = [*(loss.spec for loss in settings.task), *_own_losses(model).values()]
-    weighted = any(spec.get("class_weights") for spec in specs)
+    weighted = any(spec.get("class_weights") not in (None, "per_image") for spec in specs)
     counts = count_classes(context.dataset("training")) if weighted else None
     task = task_terms(context.recipe, model, settings, where, counts)
     for term in task:
