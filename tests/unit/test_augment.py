@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional as tf
 
 from limbeck.data import transforms
 from limbeck.data.augment import CAMERA, DRAWN, WEATHER, effects
-from limbeck.data.augment_camera import blur, jpeg, noise
+from limbeck.data.augment_camera import blur, gray, jpeg, noise
 from limbeck.data.augment_color import color_jitter, hue, photometric
-from limbeck.data.augment_weather import dusk, fog, rain, shadow, snow
+from limbeck.data.augment_weather import dusk, fog, gravel, rain, shadow, snow
 from limbeck.data.sample import VOID, Sample
 from limbeck.data.sampler import Batches
 from limbeck.data.transforms import GREY, Augmentation, fitted_size
@@ -146,7 +146,7 @@ def test_what_an_effect_draws_depends_on_no_other():
 
 def test_streams_keep_their_numbers():
     """The position in this list is a seed: a new effect anywhere but at its end would change all published ones."""
-    first = ("photometric", "dusk", "shadow", "fog", "rain", "snow", "blur", "noise", "jpeg")
+    first = ("photometric", "dusk", "shadow", "fog", "rain", "snow", "blur", "noise", "jpeg", "gravel", "gray")
     assert DRAWN[: len(first)] == first
 
 
@@ -161,7 +161,7 @@ def test_every_key_is_an_effect():
     assert sections == {*WEATHER, *CAMERA}
 
 
-@pytest.mark.parametrize("change", [dusk, fog, rain, snow, shadow, noise])
+@pytest.mark.parametrize("change", [dusk, fog, gravel, rain, snow, shadow, noise])
 def test_more_strength_is_more_change(change):
     image = street(120, 160).image
     far = [
@@ -176,6 +176,25 @@ def test_fog_takes_contrast_and_most_of_it_far_away():
     image = np.tile(np.asarray([0, 255], np.uint8)[None, :, None], (120, 80, 3))
     rows = fog(image, 0.5, np.random.default_rng(1)).astype(float).std(1).mean(-1)
     assert rows[:20].mean() < 0.5 * rows[-20:].mean() < 0.5 * 127.5
+
+
+def test_gravel_lies_on_the_ground_and_is_lighter_or_darker_than_it():
+    image = np.full((320, 640, 3), (120, 110, 100), np.uint8)
+    changed = gravel(image, 1.0, np.random.default_rng(0)).astype(int) - image
+    assert not changed[:120].any()
+    stones = changed[changed.any(-1)]
+    assert (stones == stones[:, :1]).all()  # stones are of the ground's colour
+    assert 0.005 < len(stones) / (320 * 640) < 0.1
+    assert -90 <= stones.min() < -60
+    assert 60 < stones.max() <= 90
+
+
+def test_gray_is_the_luma_of_bt601():
+    image = street().image
+    found = gray(image)
+    assert (found == found[..., :1]).all()
+    np.testing.assert_allclose(found[..., 0], image @ np.asarray([0.299, 0.587, 0.114]), atol=0.6)
+    assert view({"gray": 1})[0].std(0).max() == 0
 
 
 def test_dusk_is_dark_and_blue():

@@ -1,19 +1,19 @@
-"""The effects of ``data.augment`` on an image, in the order of nature: light, weather, lens, sensor, file."""
+"""The effects of ``data.augment`` on an image, in the order of nature: ground, light, weather, lens, sensor, file."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.augment_camera import blur, jpeg, noise
+from limbeck.data.augment_camera import blur, gray, jpeg, noise
 from limbeck.data.augment_color import photometric
-from limbeck.data.augment_weather import dusk, fog, rain, shadow, snow
+from limbeck.data.augment_weather import dusk, fog, gravel, rain, shadow, snow
 from limbeck.recipe import Augment, Chance
 
 __all__ = ["effects", "has_effects"]
 
-WEATHER = {"dusk": dusk, "shadow": shadow, "fog": fog, "rain": rain, "snow": snow}
-CAMERA = ("blur", "noise", "jpeg")
-DRAWN = ("photometric", *WEATHER, *CAMERA)
+WEATHER = {"gravel": gravel, "dusk": dusk, "shadow": shadow, "fog": fog, "rain": rain, "snow": snow}
+CAMERA = ("blur", "noise", "gray", "jpeg")
+DRAWN = ("photometric", "dusk", "shadow", "fog", "rain", "snow", "blur", "noise", "jpeg", "gravel", "gray")
 """A position here is a random stream: new effects go to the end of the list, or all others change."""
 
 
@@ -40,6 +40,8 @@ def _through_camera(pixels: np.ndarray, augment: Augment, streams: dict[str, np.
         pixels = blur(pixels, streams["blur"].uniform(*augment.blur.sigma))
     if augment.noise is not None and _happens(augment.noise, streams["noise"]):
         pixels = noise(pixels, streams["noise"].uniform(*augment.noise.strength), streams["noise"])
+    if _happens(augment.gray, streams["gray"]):
+        pixels = gray(pixels)
     if augment.jpeg is not None and _happens(augment.jpeg, streams["jpeg"]):
         low, high = augment.jpeg.quality
         pixels = jpeg(pixels, int(streams["jpeg"].integers(low, high + 1)))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-__all__ = ["blur", "jpeg", "noise"]
+__all__ = ["blur", "gray", "jpeg", "noise"]
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +27,11 @@ def noise(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     found = image + levels[image] * rng.standard_normal(image.shape, dtype=np.float32)
     clipped: Pixels = np.clip(found + 0.5, 0, 255).astype(np.uint8)
     return clipped
+
+
+def gray(image: Pixels) -> Pixels:
+    """Luma in all three channels: 0.299 red + 0.587 green + 0.114 blue, ITU-R BT.601, as Pillow has it."""
+    return np.repeat(np.asarray(Image.fromarray(image).convert("L"))[..., None], 3, axis=2)
 
 
 def jpeg(image: Pixels, quality: int) -> Pixels:

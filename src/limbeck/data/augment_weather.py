@@ -1,10 +1,12 @@
-"""Weather and light over uint8 images [h, w, 3]: drawn, not simulated; ``strength`` is between 0 and 1."""
+"""Weather, light and loose stones over uint8 images [h, w, 3]: drawn, not simulated; ``strength`` is in 0 to 1."""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["dusk", "fog", "rain", "shadow", "snow"]
+__all__ = ["dusk", "fog", "gravel", "rain", "shadow", "snow"]
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -89,6 +91,29 @@ def shadow(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     ImageDraw.Draw(layer).polygon([(x * width, y * height) for x, y in corners], fill=255)
     shade = np.asarray(layer.filter(ImageFilter.GaussianBlur(height / 90)), np.float32)[..., None] / 255
     return _bytes(image * (1 - np.float32(0.75 * strength) * shade))
+
+
+def gravel(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """Five patches of small stones in the lower part, each stone lighter or darker than the ground it lies on.
+
+    Stones grow towards the lower edge, where they are near; their number grows with ``strength``.
+    """
+    height, width = image.shape[:2]
+    layer = Image.new("L", (width, height), 128)
+    draw = ImageDraw.Draw(layer)
+    for x, y in zip(rng.uniform(0.1, 0.9, 5), rng.uniform(0.5, 0.95, 5), strict=True):
+        near = (y - 0.4) / 0.6
+        spread = np.asarray([0.16 * width, 0.07 * height]) * near
+        number = math.ceil(strength * spread[0] * spread[1] / 4)
+        for (east, south), size, light in zip(
+            rng.standard_normal((number, 2)), rng.uniform(0.5, 1.5, number), rng.uniform(-90, 90, number), strict=True
+        ):
+            radius = max(0.5, size * near * height / 200)
+            centre = x * width + east * spread[0] / 2, y * height + south * spread[1] / 2
+            box = [centre[0] - radius, centre[1] - 0.7 * radius, centre[0] + radius, centre[1] + 0.7 * radius]
+            draw.ellipse(box, fill=int(128 + light))
+    day = np.float32(min(1.0, float(image.mean()) / 100))  # at night stones are hardly lighter than the road
+    return _bytes(image + day * (np.asarray(layer, np.float32) - 128)[..., None])
 
 
 def _bytes(values: NDArray[np.floating]) -> Pixels:

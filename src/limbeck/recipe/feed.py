@@ -72,6 +72,8 @@ class Augment(Section):
     """Strength of random brightness, contrast and saturation; hue moves by a tenth of it."""
     photometric: bool = False
     """Brightness, contrast, saturation and hue as mmseg distorts them, each in every second image."""
+    gravel: Weather | None = None
+    """Patches of small stones, light and dark, on the ground."""
     dusk: Weather | None = None
     shadow: Weather | None = None
     fog: Weather | None = None
@@ -80,6 +82,8 @@ class Augment(Section):
     blur: Blur | None = None
     noise: Weather | None = None
     """Of a sensor at high ISO."""
+    gray: Chance | None = None
+    """Without colour, in some images."""
     jpeg: Jpeg | None = None
 
     @model_validator(mode="after")
