@@ -25,12 +25,12 @@ def make(kind):
 
 
 def distils(kind):
-    return len(inspect.signature(make(kind).forward).parameters) == 3
+    return "teacher" in inspect.signature(make(kind).forward).parameters
 
 
 DISTILLATION = [kind for kind in names("losses") if distils(kind)]
 TASK = [kind for kind in names("losses") if not distils(kind)]
-BLIND = ("attention", "cgd", "cosine", "cwd")
+BLIND = ("attention", "cgd", "cosine", "cwd", "hint", "pkd")
 """Losses that do not look at labels by their own formula, so that void is nothing to them."""
 
 
@@ -155,6 +155,8 @@ def test_order_of_images_does_not_matter(kind):
 
 
 def test_a_batch_twice_costs_the_same(kind):
+    if "repeat" in getattr(make(kind), "lacks", ()):
+        pytest.skip("its formula counts the pixels of the batch")
     inputs = maps()
     twice = [torch.cat([tensor, tensor]) for tensor in inputs]
     torch.testing.assert_close(called(kind, *twice), called(kind, *inputs))

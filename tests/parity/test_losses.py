@@ -18,12 +18,15 @@ from limbeck.losses.cosine import Cosine
 from limbeck.losses.cross_entropy import CrossEntropy, cross_entropy
 from limbeck.losses.cwd import ChannelWise, channel_wise
 from limbeck.losses.dice import Dice
+from limbeck.losses.dist import Dist
 from limbeck.losses.edge import Edge
 from limbeck.losses.focal import Focal
+from limbeck.losses.hint import Hint
 from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation, pixelwise_kl
 from limbeck.losses.lovasz import Lovasz
 from limbeck.losses.ohem import HardExamples
+from limbeck.losses.pkd import Pearson
 from limbeck.record import UserError
 
 # Two images of 2x3 pixels and 4 classes: student sin(k + 1), teacher 2 cos((k + 1) / 2), k counting through
@@ -55,8 +58,14 @@ def test_cwd_golden(temperature, expected):
         (Cosine("pixels"), 0.938174579),
         (Attention(), 0.089892417),
         (IntraClassVariation(), 1.075642358),
+        (Pearson(), 0.887622373),
+        (Hint(), 2.361994853),
+        (Dist(gamma=0.0), 0.904292401),
+        (Dist(beta=0.0), 0.949617539),
+        (Dist(), 1.853909941),
+        (Dist(mask="all"), 1.839387955),
     ],
-    ids=["cgd", "cgd-1", "cosine", "attention", "ifvd"],
+    ids=["cgd", "cgd-1", "cosine", "attention", "ifvd", "pkd", "hint", "inter", "intra", "dist", "dist-all"],
 )
 def test_other_distillation_golden(loss, expected):
     assert loss(STUDENT, TEACHER, TARGET).item() == pytest.approx(expected, abs=1e-6)
@@ -89,6 +98,24 @@ def test_shuffled_groups_are_the_same_for_a_training_that_is_taken_up():
     assert found + [second(student, teacher, None).item() for _ in range(8)] == expected
     assert [expected[i : i + 3] for i in range(0, 12, 3)] == [[value] * 3 for value in expected[::3]]
     assert len(set(expected)) > 1
+
+
+def test_dist_is_numpys_correlation():
+    found = []
+    for axis in (-1, 0):  # of each pixel over its classes, of each class over the pixels
+        p, q = (F.softmax(t.double(), 1).movedim(1, -1).flatten(0, -2).movedim(axis, -1).numpy() for t in maps(8))
+        found.append(np.mean([1 - np.corrcoef(one, other)[0, 1] for one, other in zip(p, q, strict=True)]))
+    assert Dist(beta=2.0, gamma=3.0)(*maps(8), None).item() == pytest.approx(2 * found[0] + 3 * found[1], abs=1e-5)
+
+
+def test_pkd_is_one_minus_numpys_correlation():
+    # Half the squared difference of unbiased scores is (1 - r) (n - 1) / n.
+    student, teacher = maps(9)
+    rows = [tensor.movedim(1, 0).flatten(1).double().numpy() for tensor in (student, teacher)]
+    n = rows[0].shape[1]
+    expected = np.mean([1 - np.corrcoef(one, other)[0, 1] for one, other in zip(*rows, strict=True)]) * (n - 1) / n
+    assert Pearson()(student, teacher, None).item() == pytest.approx(expected, abs=1e-5)
+    assert Pearson()(7 * student + 3, teacher / 5 - 2, None).item() == pytest.approx(expected, abs=1e-5)
 
 
 def maps(seed, shape=(3, 5, 4, 6), scale=3.0):
@@ -157,6 +184,8 @@ def slope(function, at, position, step=1e-2):
         lambda s: Cosine("pixels")(s, TEACHER, None),
         lambda s: 10 * Attention()(s, TEACHER, None),
         lambda s: IntraClassVariation()(s, TEACHER, TARGET),
+        lambda s: Pearson()(s, TEACHER, None),
+        lambda s: Hint()(s, TEACHER, None),
         lambda s: Dice()(s, TARGET),
         lambda s: Focal(2.0, [0.5, 2.0, 1.0, 0.5])(s, TARGET),
         lambda s: Lovasz()(s, TARGET),
@@ -173,6 +202,8 @@ def slope(function, at, position, step=1e-2):
         "cosine-pixels",
         "attention",
         "ifvd",
+        "pkd",
+        "hint",
         "dice",
         "focal",
         "lovasz",
@@ -188,6 +219,11 @@ def test_gradients_are_the_slopes(loss):
     assert student.grad.dtype == torch.float64
     for position in [(0, 0, 0, 0), (0, 3, 0, 1), (1, 2, 1, 1), (1, 1, 0, 2)]:
         assert student.grad[position].item() == pytest.approx(slope(loss, STUDENT, position), abs=2e-4)
+
+
+def test_gradient_of_dist():
+    student = STUDENT.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: Dist(2.0, 1.0, 0.5)(s, TEACHER, TARGET), student)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
