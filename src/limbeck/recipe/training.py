@@ -142,6 +142,8 @@ class Distil(Section):
     """What the student learns from its teacher; a list alone is its terms."""
 
     terms: list[Term] = []
+    probe: bool = True
+    """Look at each term's gradient: that there is one in the first steps, and how it compares with the labels'."""
 
 
 class Model(Component):

@@ -113,7 +113,7 @@ def _keys(context: Context, name: str) -> dict[str, Any]:
     teacher = _without(recipe["teacher"] or {}, "min_metric")
     student = {"student": _without(recipe["student"], "train")}
     quantize = [spec | {"qat": _training(recipe, spec["qat"])} for spec in recipe["quantize"]]
-    distil = {"distil": recipe["distil"]}
+    distil = {"distil": _without(recipe["distil"], "probe")}
     keys: dict[str, dict[str, Any]] = {
         "teacher": common | {"teacher": teacher | {"train": _training(recipe, teacher.get("train"))}},
         "student": common | train | distil | student,

@@ -27,7 +27,8 @@ from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.stages.rows import labels, weight_files
-from limbeck.stages.train import accelerator_for, load_role, teacher_of, validator
+from limbeck.stages.score import validator
+from limbeck.stages.train import accelerator_for, load_role, teacher_of
 from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.stages.unlabelled import scored_files
 from limbeck.train.objective import Modes

@@ -1,22 +1,19 @@
 """Train one network of a run: teacher, student, baseline, or the student trained on."""
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.artifact.load import Predictor
 from limbeck.artifact.metadata import Metadata
 from limbeck.build import build
 from limbeck.data.weight_file import save_weights, state_digest
 from limbeck.data.weights import load_weights
 from limbeck.graph.network import as_logits, without_aux
-from limbeck.metrics.evaluate import evaluate
 from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
@@ -24,6 +21,7 @@ from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
 from limbeck.stages.objective import logits_terms, make_objective, make_terms, refuse_unknown_path
+from limbeck.stages.score import good_enough, validator
 from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.train.session import train
 from limbeck.train.teacher import Teacher
@@ -34,7 +32,6 @@ __all__ = [
     "load_role",
     "run",
     "teacher_of",
-    "validator",
 ]
 
 
@@ -115,9 +112,8 @@ def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teac
         UserError: If it does not reach the score that the recipe asks of it.
     """
     model = load_role(context, "teacher")
-    wanted = context.section("teacher").min_metric
-    if wanted is not None and is_first_process():
-        _good_enough(context, model, wanted)
+    if is_first_process():
+        good_enough(context, "teacher", model)
     if accelerator is not None:
         model = model.to(accelerator.device, memory_format=torch.channels_last)
     for index in range(len(context.recipe.distil.terms)):
@@ -139,45 +135,3 @@ def load_role(context: Context, role: str) -> Any:
     load_weights(model, path)
     model.__dict__["mean"], model.__dict__["std"] = metadata.preprocess.mean, metadata.preprocess.std
     return model.eval()
-
-
-def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predictor:
-    """A predictor of the network as it stands, on its own device and in its own mode."""
-    parameter = next(model.parameters(), None)
-    device = parameter.device if parameter is not None else torch.device("cpu")
-
-    @torch.no_grad()
-    def logits(pixel_values: Any) -> Any:
-        image = torch.from_numpy(pixel_values).to(device).contiguous(memory_format=torch.channels_last)
-        found: Tensor = model(image)
-        return found.float().contiguous().cpu().numpy()
-
-    return Predictor(logits, context.preprocess(normalisation or model), dense=context.task.dense)
-
-
-def validator(context: Context, model: Any, normalisation: Any = None) -> Callable[[], dict[str, Any]] | None:
-    """Scores of the network as it stands, over the split that selects; None if it has no truth."""
-    dataset = context.dataset("validation")
-    if dataset[0].target is None:
-        return None
-
-    def validate() -> dict[str, Any]:
-        quality = evaluate(in_memory(context, model, normalisation), dataset, batch=context.recipe.evaluate.batch)
-        scores: dict[str, Any] = quality.scores or {}
-        metric = context.task.metric
-        apart = {f"{metric}/{name}": own.get(metric) for name, own in quality.sources.items()}
-        return {name: scores.get(name) for name in context.task.scores} | apart
-
-    return validate
-
-
-def _good_enough(context: Context, model: nn.Module, wanted: float) -> None:
-    """The teacher must reach the score that the recipe asks of it."""
-    validate = validator(context, model.eval())
-    metric = context.task.metric
-    found = validate()[metric] if validate else None
-    if found is None or found < wanted:
-        shown = "no score, for lack of labels" if found is None else f"{found:.2f} points of {metric}"
-        raise UserError(
-            f"{context.recipe.place / 'teacher' / 'min_metric'}: the teacher reaches {shown}, asked for {wanted:g}."
-        )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,12 @@ Modes = Callable[[bool, float], None]
 
 @dataclass
 class Step:
-    """What a batch gave: the loss, its parts (detached, weighted) and the logits."""
+    """What a batch gave: the loss, its parts (weighted, ``live`` ones with their gradients) and the logits."""
 
     loss: Tensor
     parts: dict[str, Tensor]
     logits: Tensor
+    live: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -88,7 +89,7 @@ class Objective(nn.Module):
                 seen = truth if getattr(term.loss, "reads_labels", False) else target
                 parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], seen, share)
         loss = torch.stack(list(parts.values())).sum()
-        return Step(loss, {name: part.detach() for name, part in parts.items()}, logits)
+        return Step(loss, {name: part.detach() for name, part in parts.items()}, logits, parts)
 
     def _task_parts(self, taps: Mapping[str, Tensor], target: Tensor | None) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}

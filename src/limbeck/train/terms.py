@@ -47,9 +47,10 @@ class Term(nn.Module):
     Sizes, void mask and float32 are settled here, once; the loss gets equal sizes.
     """
 
-    def __init__(self, name: str, loss: nn.Module, match: Match, weight: float, ramp: Ramp) -> None:
+    def __init__(self, name: str, loss: nn.Module, match: Match, weight: float, ramp: Ramp, where: Place) -> None:
         super().__init__()
         self.name, self.loss, self.match, self.weight, self.ramp = name, loss, match, weight, ramp
+        self.where = where
         bare = match.projector_params == 0
         self.projector = nn.Identity() if bare else _projector(match.student_shape, match.teacher_shape)
 
@@ -98,7 +99,7 @@ def make_term(
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
     bare = channels[0] == channels[1] or getattr(loss, "any_channels", False)
     params = 0 if bare else channels[0] * channels[1]
-    return Term(name, loss, Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params), weight, ramp)
+    return Term(name, loss, Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params), weight, ramp, where)
 
 
 def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
