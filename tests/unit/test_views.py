@@ -127,3 +127,12 @@ def test_only_the_cpu_generator_is_seeded(views, monkeypatch):
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("CUDA's stream was touched"))
     monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("all streams were seeded"))
     _ = views[3, 1]
+
+
+def test_counted_views_come_again(samples):
+    again = Views(samples(9), Augmentation((16, 24), Resize(), AUGMENT), 3, count=2)
+    free = Views(samples(9), Augmentation((16, 24), Resize(), AUGMENT), 3)
+    for view in range(5):
+        assert torch.equal(again[4, view]["image"], free[4, view % 2]["image"])
+        assert again[4, view]["view"] == view % 2
+    assert not torch.equal(again[4, 0]["image"], again[4, 1]["image"])

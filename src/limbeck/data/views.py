@@ -33,17 +33,24 @@ class Samples(Protocol):
 
 
 class Views(Dataset[Batch]):
-    """One augmented view of a sample for every ``(index, view)``, the same in every process and order."""
+    """One augmented view of a sample for every ``(index, view)``, the same in every process and order.
 
-    def __init__(self, samples: Samples, augmentation: Augmentation, seed: int) -> None:
-        self.samples, self.augmentation, self.seed = samples, augmentation, seed
+    Args:
+        samples: The dataset.
+        augmentation: What a view may change.
+        seed: Of the whole run.
+        count: Views of a sample, after which the first comes again; None draws a new one every time.
+    """
+
+    def __init__(self, samples: Samples, augmentation: Augmentation, seed: int, count: int | None = None) -> None:
+        self.samples, self.augmentation, self.seed, self.count = samples, augmentation, seed, count
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         """Draw the view ``key[1]`` of sample ``key[0]`` without touching the global random stream."""
-        index, view = key
+        index, view = key[0], key[1] % self.count if self.count else key[1]
         drawn = int(np.random.SeedSequence([self.seed, index, view]).generate_state(1, np.uint64)[0] >> 1)
         sample = self.samples[index]
         image, target = _augmented(self.augmentation, sample, torch.Generator().manual_seed(drawn))

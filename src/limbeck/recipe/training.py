@@ -138,10 +138,24 @@ class Term(Component):
     schedule: Ramp = Ramp()
 
 
+def _all_or_some(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
+    if value != "full" and (not isinstance(value, int) or value < 1):
+        raise ValueError("keep is `full`, or how many of the most likely classes")
+    return value
+
+
 class Distil(Section):
     """What the student learns from its teacher; a list alone is its terms."""
 
     terms: list[Term] = []
+    cache: Literal["online", "replay"] = "online"
+    """``online`` asks the teacher at every step; ``replay`` keeps what it said about ``views`` views of each image."""
+    views: Count = 8
+    """With ``replay``, augmented views of an image; an epoch shows one, and after so many they come again."""
+    keep: Annotated[Literal["full"] | int, WrapValidator(_all_or_some)] = "full"
+    """With ``replay``, what is kept of logits: all, or this many of the most likely classes and the rest as one."""
+    cache_gib: Positive = 4.0
+    """With ``replay``, the most that may be written, in GiB; more is refused before anything is trained."""
     probe: bool = True
     """Look at each term's gradient: that there is one in the first steps, and how it compares with the labels'."""
 

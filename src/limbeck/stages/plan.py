@@ -113,7 +113,7 @@ def _keys(context: Context, name: str) -> dict[str, Any]:
     teacher = _without(recipe["teacher"] or {}, "min_metric")
     student = {"student": _without(recipe["student"], "train")}
     quantize = [spec | {"qat": _training(recipe, spec["qat"])} for spec in recipe["quantize"]]
-    distil = {"distil": _without(recipe["distil"], "probe")}
+    distil = {"distil": _read_of_distil(recipe["distil"])}
     keys: dict[str, dict[str, Any]] = {
         "teacher": common | {"teacher": teacher | {"train": _training(recipe, teacher.get("train"))}},
         "student": common | train | distil | student,
@@ -133,6 +133,12 @@ def _training(recipe: Mapping[str, Any], train: dict[str, Any] | None) -> dict[s
         return None
     batch = train["batch"] or recipe["data"]["batch"]
     return _without(train, "checkpoint") | {"batch": batch, "augment": recipe["data"]["augment"]}
+
+
+def _read_of_distil(distil: dict[str, Any]) -> dict[str, Any]:
+    """The keys that change what is learnt."""
+    keys = ("terms", "cache", "views", "keep") if distil["cache"] == "replay" else ("terms",)
+    return {key: distil[key] for key in keys}
 
 
 def _without(section: Mapping[str, Any], key: str) -> dict[str, Any]:

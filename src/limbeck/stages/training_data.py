@@ -62,9 +62,11 @@ def _advance(bar: show.Bar, done: int, total: int) -> None:
 
 
 def views_of(context: Context, role: str) -> Views:
-    """Augmented training samples of a role."""
-    data = context.recipe.data
-    return Views(training(context, role), Augmentation(data.size, data.resize, data.augment), context.recipe.seed)
+    """Augmented training samples of a role; so many views of each as its teacher's outputs are kept of."""
+    data, distil = context.recipe.data, context.recipe.distil
+    count = distil.views if distil.cache == "replay" and is_taught(context, role) else None
+    augmentation = Augmentation(data.size, data.resize, data.augment)
+    return Views(training(context, role), augmentation, context.recipe.seed, count)
 
 
 def plan_for(context: Context, role: str, settings: Train) -> Plan:
