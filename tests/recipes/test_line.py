@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -62,6 +63,12 @@ def test_every_row_is_measured(finished: Path) -> None:
         assert found[name]["latency_ms"]["p50"] > 0
         assert found[name]["params_m"] > 0
         assert found[name]["peak_rss_mb"] > 10
+    with np.load(finished / "evaluate" / "counts.npz") as counts:
+        assert set(counts) == set(found)
+        for name, count in counts.items():
+            whole = count.sum(0)
+            seen = whole.sum(1) > 0
+            assert 100 * np.mean(whole[seen, 0] / whole[seen].sum(1)) == pytest.approx(found[name]["miou"])
     assert found["student.int8.eager"]["latency_ms"] is None
     assert found["student.fp32.onnxruntime"]["agreement"] > 99
 

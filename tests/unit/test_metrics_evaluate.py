@@ -62,6 +62,16 @@ def test_every_mask_is_scored_at_its_own_size():
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
+def test_counts_of_single_images_make_their_iou_and_that_of_all():
+    quality = evaluate(predictor(), Pictures())
+    for counts, image in zip(quality.counts, quality.images, strict=True):
+        assert 100 * np.mean(counts[:, 0] / counts.sum(1)) == pytest.approx(image["miou"])
+    whole = quality.counts.sum(0)
+    assert 100 * np.mean(whole[:, 0] / whole.sum(1)) == pytest.approx(quality.scores["miou"])
+    assert (whole[:, 0] + whole[:, 1]).tolist() == quality.matrix.sum(0).tolist()
+    assert evaluate(predictor(), Pictures(with_target=False)).counts.tolist() == [[[0] * 3] * 3] * 5
+
+
 @pytest.mark.parametrize(("batch", "workers"), [(1, 0), (3, 2), (8, 1), (2, 4)])
 def test_batches_and_threads_change_nothing(batch, workers):
     plain = evaluate(predictor(), Pictures(7))

@@ -212,6 +212,6 @@ def test_what_a_line_of_the_log_says(begin):
     assert sum(first["time"].values()) == pytest.approx(1, abs=0.01)
     assert (first["stage"], first["step"], first["epoch"]) == ("student", 1, pytest.approx(1 / 3, abs=1e-3))
     validations = [line for line in run.log() if "best" in line]
-    assert [set(line) for line in validations] == [{"stage", "step", "epoch", "miou", "best"}] * 2
+    assert [set(line) for line in validations] == [{"stage", "step", "epoch", "seconds", "miou", "best"}] * 2
     assert [line["step"] for line in validations] == [3, 6]
     assert [line["epoch"] for line in validations] == [1.0, 2.0]

@@ -31,6 +31,7 @@ class Quality:
         num_images: All images, with or without a target.
         agreement: Points of pixels (of a classifier, images) that have the reference's class; None without one.
         sources: Of data from several sources, each one's scores with the number of its ``images`` and its ``matrix``.
+        counts: int64, [images, classes, 3]: pixels found, wrongly said and missed, 0 without truth; of maps alone.
     """
 
     matrix: NDArray[np.int64]
@@ -39,6 +40,7 @@ class Quality:
     num_images: int
     agreement: float | None
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: NDArray[np.int64] | None = None
 
 
 @final
@@ -54,6 +56,7 @@ class Tally:
         self.classes, self.boundary = classes, boundary
         self.images: list[dict[str, Any]] = []
         self._parts: dict[str | None, _Part] = {}
+        self._counts: list[NDArray[np.int64]] = []
         self.same = self.looked_at = 0
 
     def add(self, sample: Sample, mask: Mask, reference: NDArray[np.integer] | None, logits: Floats) -> None:
@@ -72,6 +75,7 @@ class Tally:
             raise UserError(f"{sample.name}: {error}") from error
         self.same, self.looked_at = self.same + same, self.looked_at + looked_at
         self.images.append({"name": sample.name, "miou": scores(own.matrix, self.classes)["miou"]})
+        self._counts.append(own.counts)
 
     def quality(self) -> Quality:
         """What the counts are worth."""
@@ -91,6 +95,7 @@ class Tally:
                 name: (self._scores(part) or {}) | {"images": part.images, "matrix": part.confusion.matrix.tolist()}
                 for name, part in named.items()
             },
+            counts=np.array(self._counts, np.int64).reshape(len(self.images), len(self.classes), 3),
         )
 
     def _scores(self, part: "_Part") -> dict[str, Any] | None:

@@ -29,6 +29,9 @@ __all__ = ["run"]
 REFERENCE = "student.fp32.eager"
 """The row that all agreement is measured against."""
 
+COUNTS = "counts.npz"
+"""For every row by its id, what each image adds to the classes' IoU: what a bootstrap over images draws from."""
+
 Mask = NDArray[np.integer[Any]]
 
 
@@ -37,7 +40,7 @@ def run(context: Context) -> dict[str, Any]:
 
     Returns:
         Classes, palette, whether every pixel has a class, how images are resized and shown to the networks, the rows
-        with their scores, and the sample images.
+        with their scores, the sample images, and of maps the file of counts image by image.
 
     Raises:
         UserError: If a network does not take inputs of the sizes that the recipe asks for.
@@ -50,6 +53,7 @@ def run(context: Context) -> dict[str, Any]:
     found = [_row(context, row, dataset, kept) for row in sorted(rows(context), key=lambda row: row.id != REFERENCE)]
     found.sort(key=lambda one: [row.id for row in rows(context)].index(one["id"]))
     classes = dataset.classes
+    counts = _write_counts(kept.counts, context.folder / folder_of(context, "evaluate"))
     return {
         "split": recipe.evaluate.split,
         "classes": list(classes),
@@ -60,7 +64,17 @@ def run(context: Context) -> dict[str, Any]:
         "images": len(dataset),
         "rows": found,
         "samples": _samples(context, dataset, kept, found),
+        "counts": counts,
     }
+
+
+def _write_counts(counts: dict[str, NDArray[np.int64]], folder: Path) -> str | None:
+    """Name of the file with the counts [images, classes, 3] of each row; None where there are none."""
+    if not counts:
+        return None
+    with whole(folder / COUNTS) as part:
+        np.savez_compressed(part, allow_pickle=False, **counts)
+    return COUNTS
 
 
 class _Kept:
@@ -69,6 +83,7 @@ class _Kept:
     def __init__(self) -> None:
         self._packed: dict[tuple[str, int], tuple[bytes, tuple[int, ...], str]] = {}
         self.agreement: dict[str, list[float]] = {}
+        self.counts: dict[str, NDArray[np.int64]] = {}
 
     def keep(self, row: str, index: int, mask: Mask) -> None:
         self._packed[row, index] = (zlib.compress(mask.tobytes(), 1), mask.shape, mask.dtype.str)
@@ -111,6 +126,8 @@ def _row(context: Context, row: Row, dataset: Dataset, kept: _Kept) -> dict[str,
             )  # fmt: skip
     except UserError as error:
         return row.described() | {"error": str(error)}
+    if quality.counts is not None and quality.scores:
+        kept.counts[row.id] = quality.counts
     return row.described() | _scores(row, quality, kept)
 
 

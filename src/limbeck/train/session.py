@@ -194,7 +194,9 @@ def _between(
     else:
         progress.worse += 1
     if accelerator.is_main_process:
-        log.append(plan.log, {"stage": plan.stage, "step": tick.step, "epoch": epoch, **scores, "best": better})
+        spent = round(progress.seconds, 3)
+        line = {"stage": plan.stage, "step": tick.step, "epoch": epoch, "seconds": spent, **scores, "best": better}
+        log.append(plan.log, line)
     progress.averages.reset()
     return _gave_up(plan, progress)
 
