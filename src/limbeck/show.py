@@ -3,13 +3,13 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Bar", "bar", "is_first_process", "say"]
+__all__ = ["Bar", "aligned", "bar", "is_first_process", "say"]
 
 QUIET_SECONDS = 20.0
 """Between two lines where there is no terminal."""
@@ -28,6 +28,12 @@ def say(text: str) -> None:
     """Print a line to standard error, on the first process only."""
     if is_first_process():
         _console().print(text, markup=False)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equally many cells as lines in which the columns stand below one another."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 class Bar:

@@ -172,3 +172,15 @@ def test_weight_files_may_be_elsewhere_until_it_runs(checked, mine, tmp_path):
 def test_what_only_maps_have_is_not_asked_of_a_classifier(change):
     with pytest.raises(UserError, match="a classifier sees the whole image"):
         check(read("smoke/classification", [change]))
+
+
+MATCHED = """\
+term  student                  stride  teacher                   stride  trained beside  weight  schedule
+kd    student.logits 2x16x16   2       teacher.logits 2x16x16    2       -               1       -
+cwd   student.encoder.1 8x8x8  4       teacher.encoder.2 32x4x4  8       256             3       rises over 10 %"""
+
+
+def test_what_meets_what_is_a_table(checked, mine):
+    teacher = "teacher: {kind: compact_unet, width: 8, stages: 3, train: {steps: 1}}\n"
+    cwd = "{kind: cwd, at: encoder.1 -> encoder.2, weight: 3, schedule: {warmup: 0.1}}"
+    assert MATCHED in "\n".join(checked(f"{teacher}distil:\n  - {{kind: kd}}\n  - {cwd}\n"))

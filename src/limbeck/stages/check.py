@@ -148,18 +148,11 @@ def _bare(context: Context, section: Model, where: Place, num_classes: int) -> A
 
 
 def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
-    """A line for every term: what is compared with what, at which sizes, through which projector."""
+    """The table of what is compared with what, at which sizes, through which projector."""
+    from limbeck.stages.matched import matched, table
     from limbeck.stages.objective import make_terms
 
-    lines = []
-    for term in make_terms(context, student, teacher):
-        match = term.match
-        shapes = "x".join(map(str, match.student_shape[1:])), "x".join(map(str, match.teacher_shape[1:]))
-        projector = f", 1x1 projector of {match.projector_params:,} parameters" if match.projector_params else ""
-        lines.append(
-            f"{term.name:8} student.{match.student} {shapes[0]} -> teacher.{match.teacher} {shapes[1]}{projector}"
-        )
-    return lines
+    return table(matched(context, make_terms(context, student, teacher)))
 
 
 def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:

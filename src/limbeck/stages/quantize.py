@@ -25,6 +25,7 @@ from limbeck.recipe import Qat, Quantize
 from limbeck.record import UserError
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
+from limbeck.stages.matched import say_matched
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
 from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.score import validator
@@ -155,6 +156,7 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     terms = make_terms(context, student, teacher.model, sections) if teacher else []
     if len(sections) < len(context.recipe.distil.terms):
         show.say("qat: terms on features are left out; those on logits stay")
+    matches = say_matched(context, terms)
     quantized_on(prepared)
     _keep_encoder(prepared, student)
     prepared = prepared.to(accelerator.device)
@@ -168,7 +170,7 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     )
     accelerator.wait_for_everyone()
     prepared.cpu()
-    return asdict(result)
+    return asdict(result) | ({"terms": matches} if matches else {})
 
 
 def _keep_encoder(prepared: GraphModule, student: Any) -> None:

@@ -20,6 +20,7 @@ from limbeck.runtimes._cores import physical_cores
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
+from limbeck.stages.matched import say_matched
 from limbeck.stages.objective import logits_terms, make_objective, make_terms, refuse_unknown_path
 from limbeck.stages.score import good_enough, validator
 from limbeck.stages.training_data import check_data, plan_for, views_of
@@ -79,13 +80,14 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     sections = logits_terms(context) if role == "student-longer" else context.recipe.distil.terms
     terms = make_terms(context, model, teacher.model, sections) if teacher else []
     objective = make_objective(context, model, settings, terms, teacher)
+    matches = say_matched(context, terms)
     before = state_digest(teacher.model) if teacher else None
     plan = plan_for(context, role, settings)
     result = train(plan, objective, views_of(context, role), validator(context, model), accelerator)
     if teacher and state_digest(teacher.model) != before:
         raise AssertionError("the teacher changed while the student was trained")
     accelerator.wait_for_everyone()
-    return asdict(result)
+    return asdict(result) | ({"terms": matches} if matches else {})
 
 
 def accelerator_for(context: Context, precision: str) -> Accelerator:

@@ -1,0 +1,80 @@
+"""What meets what: the table of a distillation's terms, with their places, sizes, projectors and weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from limbeck import show
+from limbeck.data.transforms import input_size
+from limbeck.recipe import Ramp
+from limbeck.stages.context import Context
+from limbeck.train.terms import Term
+
+__all__ = ["in_words", "matched", "say_matched", "table"]
+
+HEAD = ("term", "student", "stride", "teacher", "stride", "trained beside", "weight", "schedule")
+NOTHING = "-"
+
+
+def matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
+    """A row for every term: name, student's and teacher's place, shape [c, h, w] or [c] and stride, and more.
+
+    The stride is the input's size by the map's, [h, w]; None for vectors. ``params_beside`` counts what is trained
+    beside the student: projectors and what a loss brings along.
+    """
+    size = input_size(context.recipe.data.size, context.recipe.data.resize)
+    return [_row(term, size) for term in terms]
+
+
+def _row(term: Term, size: tuple[int, int]) -> dict[str, Any]:
+    match = term.match
+    return {
+        "term": term.name,
+        "student": _side(match.student, match.student_shape, size),
+        "teacher": _side(match.teacher, match.teacher_shape, size),
+        "params_beside": sum(parameter.numel() for parameter in term.parameters()),
+        "weight": term.weight,
+        "schedule": in_words(term.ramp),
+    }
+
+
+def _side(at: str, shape: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
+    stride = [round(whole / part, 2) for whole, part in zip(size, shape[2:], strict=True)] if len(shape) == 4 else None
+    return {"at": at, "shape": list(shape[1:]), "stride": stride}
+
+
+def in_words(ramp: Ramp) -> str:
+    """How a weight moves over the training; empty where it does not."""
+    parts = [f"rises over {_share(ramp.warmup)}"] if ramp.warmup else []
+    parts += [f"falls from {_share(ramp.decay[0])} to {_share(ramp.decay[1])}"] if ramp.decay else []
+    return ", ".join(parts)
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:g} %"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as aligned lines of text under a head; none without rows."""
+    return show.aligned([HEAD, *(_cells(row) for row in rows)]) if rows else []
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    sides = [cell for owner in ("student", "teacher") for cell in (_place(owner, row[owner]), _stride(row[owner]))]
+    beside = f"{row['params_beside']:,}" if row["params_beside"] else NOTHING
+    return (row["term"], *sides, beside, f"{row['weight']:g}", row["schedule"] or NOTHING)
+
+
+def _place(owner: str, side: dict[str, Any]) -> str:
+    return f"{owner}.{side['at']} {'x'.join(map(str, side['shape']))}"
+
+
+def _stride(side: dict[str, Any]) -> str:
+    return NOTHING if side["stride"] is None else "x".join(dict.fromkeys(f"{part:g}" for part in side["stride"]))
+
+
+def say_matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
+    """Print the table before a training begins; returns its rows, for the stage's record."""
+    rows = matched(context, terms)
+    for line in table(rows):
+        show.say(line)
+    return rows
