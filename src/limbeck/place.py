@@ -1,7 +1,8 @@
 """Where something stands in a recipe: YAML read with a line for every key, and changed from the command line."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "nearest",
     "override",
     "parse",
+    "placed",
 ]
 
 Keys = tuple[str | int, ...]
@@ -52,6 +54,15 @@ class Place:
         line = f":{self.lines[known]}" if known in self.lines else ""
         dotted = ".".join(str(key) for key in self.keys)
         return f"{self.file}{line}: {dotted}" if dotted else f"{self.file}{line}"
+
+
+@contextmanager
+def placed(where: Place) -> Iterator[None]:
+    """Put the place of the key that is to blame before the message of an error that the block raises."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def nearest(name: str, known: list[str]) -> str:

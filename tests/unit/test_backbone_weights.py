@@ -128,7 +128,7 @@ def test_the_recipe_s_key_loads_and_says_so(recipe: Path, tmp_path: Path, capsys
     context = Context(read(recipe), tmp_path / "run")
     section = context.recipe.student
     model = context.network(section, context.recipe.place / "student", 4)
-    context.weigh(model, section)
+    context.weigh(model, section, context.recipe.place / "student")
     body = torch.load(tmp_path / "body.pth", weights_only=True)
     assert torch.equal(model.encoder.conv1.weight, body["conv1.weight"])
     assert "body.pth (encoder): 100 of 100 tensors loaded" in capsys.readouterr().err
@@ -156,7 +156,7 @@ def test_the_file_counts_by_its_content(recipe: Path, tmp_path: Path) -> None:
 def test_a_source_that_is_none(recipe: Path, tmp_path: Path, source: str, message: str) -> None:
     context = Context(read(recipe, [f"student.backbone_weights={source}"]), tmp_path / "run")
     with pytest.raises(UserError, match=message):
-        context.weigh(_built(**SMP), context.recipe.student)
+        context.weigh(_built(**SMP), context.recipe.student, context.recipe.place / "student")
 
 
 def test_weights_would_overwrite_it(recipe: Path, tmp_path: Path) -> None:

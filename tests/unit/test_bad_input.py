@@ -225,13 +225,23 @@ def test_out_of_memory_names_a_batch(work: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"distil": [{"kind": "kd", "at": "nowhere"}]}, "distil.terms.0.at: student has no submodule 'nowhere'"),
         ({"student": RECIPE["student"] | {"backbone_weights": "none.pth"}}, "none.pth: no such file"),
+        (
+            {"student": RECIPE["student"] | {"weights": "half.pth"}},
+            "half.pth: only 1 of the model's",
+        ),
         ({"student": {"kind": "./net.py:build"}}, "student: tells 2 classes apart, the data have 3"),
     ],
 )
 def test_the_student_s_mistakes_do_not_wait_for_the_teacher_s_training(
     work: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
 ) -> None:
+    import torch
+
+    from limbeck.models.compact_unet import compact_unet
+
     (work / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 1)\n")
+    first, value = next(iter(compact_unet(num_classes=3, width=4, stages=2).state_dict().items()))
+    torch.save({first: value}, work / "half.pth")
     taught = {"teacher": RECIPE["student"] | {"train": {"steps": 2}}, "distil": [{"kind": "kd"}]}
     assert message in fails(capsys, "run", recipe(work, **taught | change))
     assert not (work / "runs").exists()

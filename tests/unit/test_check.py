@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from limbeck.recipe import read
@@ -163,6 +164,97 @@ def test_weight_files_may_be_elsewhere_until_it_runs(checked, mine, tmp_path):
         assert checked("", change)
         with pytest.raises(UserError, match=r"none\.pth: no such"):
             check(read(tmp_path / "r.yaml", [change]), to_run=True)
+
+
+def unet(tmp_path, classes=2, **changes):
+    """A file of the recipe's network, with some tensors taken out, put in or changed."""
+    from limbeck.models.compact_unet import compact_unet
+
+    state = compact_unet(num_classes=classes, width=4, stages=2).state_dict() | changes
+    torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "own.pth")
+    return state
+
+
+def test_a_weight_file_is_tried_in_the_network(checked, mine, tmp_path):
+    first, *_ = state = unet(tmp_path)
+    lines = checked("", "student.weights=own.pth")
+    assert sum("own.pth: " in line and "tensors loaded" in line for line in lines) == 1
+    for changes, message in (
+        ({first: None}, rf"r\.yaml:3: student.weights: .*own\.pth: only \d+ of .*not in it, .*{first}"),
+        ({"extra.weight": torch.zeros(1)}, r"r\.yaml:3: student.weights: .*\n.*in it, but not in the model"),
+        ({first: state[first].int()}, r"r\.yaml:3: student.weights: .*look like quantized weights"),
+    ):
+        unet(tmp_path, **changes)
+        with pytest.raises(UserError, match=f"(?s){message}"):
+            checked("", "student.weights=own.pth")
+    unet(tmp_path, classes=5)
+    with pytest.raises(UserError, match=r"(?s)r\.yaml:3: student.weights: .*trained for 5 classes, the model has 2"):
+        checked("", "student.weights=own.pth")
+    assert any("of another shape" in line for line in checked("", "student.weights=own.pth", "student.partial=true"))
+    (tmp_path / "own.pth").write_bytes(b"PK no archive")
+    with pytest.raises(UserError, match=r"r\.yaml:3: student.weights: .*own\.pth"):
+        checked("", "student.weights=own.pth")
+
+
+def test_a_teacher_s_and_an_encoder_s_file_are_tried_too(checked, mine, tmp_path):
+    unet(tmp_path, classes=5)
+    teacher = "teacher: {kind: compact_unet, width: 4, stages: 2, weights: own.pth}\n"
+    with pytest.raises(UserError, match=r"r\.yaml:6: teacher.weights: .*own\.pth"):
+        checked(f"{teacher}distil: [{{kind: kd}}]\n")
+    assert any(
+        "own.pth (" in line and "tensors loaded" in line for line in checked("", "student.backbone_weights=own.pth")
+    )
+    first = next(iter(unet(tmp_path)))
+    unet(tmp_path, **{first: None})
+    with pytest.raises(UserError, match=r"r\.yaml:3: student.backbone_weights: .*own\.pth"):
+        checked("", "student.backbone_weights=own.pth")
+
+
+def test_classes_that_are_not_known_yet_refuse_no_file(checked, tmp_path):
+    unet(tmp_path, classes=5)
+    assert checked("", "data={kind: folder, path: gone, size: [32, 32]}", "student.weights=own.pth")
+
+
+@pytest.fixture
+def cached_hub(tmp_path, monkeypatch):
+    """A SegFormer B0 of three classes as the hub's cache keeps ``me/b0``; nothing can be fetched."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    from limbeck.models.segformer import SIZES
+
+    folder = tmp_path / "hub" / "models--me--b0"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, **SIZES["b0"]))
+    network.save_pretrained(folder / "snapshots" / "abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("limbeck.models._hub.hf_hub_download", lambda *_: 1 / 0)
+    return folder / "snapshots" / "abc"
+
+
+def test_a_hub_id_is_tried_where_it_was_downloaded_before(checked, mine, cached_hub):
+    with pytest.raises(UserError, match=r"r\.yaml: student.weights: me/b0: not a SegFormer b1; write `size: b0`"):
+        checked("", "student={kind: segformer, size: b1, weights: me/b0}")
+    with pytest.raises(UserError, match=r"r\.yaml: student.weights: me/b0: its config.json"):
+        checked("", "data.size=[64, 64]", "student={kind: upernet_swin, weights: me/b0}")
+    fine = "student={kind: segformer, size: b0, weights: me/b0}"
+    assert not any(
+        "tensors loaded" in line for line in checked("", fine)
+    )  # whether it has one of these is not known here
+    (cached_hub / "preprocessor_config.json").write_text("{}")
+    assert any("me/b0: " in line and "tensors loaded" in line for line in checked("", fine))
+    assert checked("", "student={kind: segformer, weights: me/other}")
+    with pytest.raises(UserError, match=r"r\.yaml: student.szie: segformer has no argument 'szie'"):
+        checked("", "student={kind: segformer, szie: b0, weights: me/b0}")
+
+
+def test_a_library_s_name_is_looked_up_and_not_fetched(checked, mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: 1 / 0)
+    student = "student={kind: torchvision, arch: deeplabv3_mobilenet_v3_large, weights: NAME}"
+    with pytest.raises(UserError, match=r"r\.yaml: student.weights: .*no weights 'COCO'"):
+        checked("", "data.batch=1", student.replace("NAME", "COCO"))
+    assert checked("", "data.batch=1", student.replace("NAME", "COCO_WITH_VOC_LABELS_V1"))
 
 
 @pytest.mark.parametrize(

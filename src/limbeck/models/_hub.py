@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
+from limbeck.data.local import NotHereError, may_download
 from limbeck.data.tensor_file import read_tensors
 from limbeck.record import UserError, read_json
 
@@ -15,6 +16,8 @@ __all__ = ["hub_file", "hub_json", "hub_tensors"]
 
 def hub_file(source: str, name: str, root: Path) -> Path | None:
     """Where file ``name`` of a hub id or a local folder lies, downloaded once; None if it has no such file.
+
+    Within ``no_downloads`` a file of the hub that was not downloaded before raises ``NotHereError``.
 
     Args:
         source: A folder, looked up in ``root`` when relative, or else a hub id such as ``nvidia/mit-b0``.
@@ -28,7 +31,7 @@ def hub_file(source: str, name: str, root: Path) -> Path | None:
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     try:
-        return Path(hf_hub_download(source, name))
+        return Path(hf_hub_download(source, name)) if may_download() else _cached(source, name)
     except LocalEntryNotFoundError as error:
         raise UserError(
             f"{source}: no such folder ({folder}), and the Hugging Face hub cannot be reached. Download it where there "
@@ -38,6 +41,14 @@ def hub_file(source: str, name: str, root: Path) -> Path | None:
         return None
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise UserError(f"{source}: no such folder ({folder}), and not on the Hugging Face hub ({error}).") from error
+
+
+def _cached(source: str, name: str) -> Path | None:
+    """The same among what was downloaded before; that a file does not exist is remembered, too."""
+    found = try_to_load_from_cache(source, name)
+    if found is None:
+        raise NotHereError(f"{source}: {name}")
+    return Path(found) if isinstance(found, str) else None
 
 
 def hub_json(source: str, name: str, root: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Weights that torchvision offers, read without unpickling anything but tensors."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from limbeck.data.local import NotHereError, may_download
 from limbeck.place import nearest
 from limbeck.record import UserError
 
@@ -56,13 +58,15 @@ def address(name: str) -> str:
 
 
 def _download(url: str) -> dict[str, Tensor]:
-    """Weights at ``url`` through torch.hub's cache, with the hash in their name checked."""
+    """Weights at ``url`` through torch.hub's cache, with the hash in their name checked as they come."""
+    file = Path(torch.hub.get_dir(), "checkpoints", urlparse(url).path.rpartition("/")[2])
+    if not file.is_file() and not may_download():
+        raise NotHereError(url)
     try:
         state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
         )
     except (OSError, RuntimeError) as error:
-        file = f"{torch.hub.get_dir()}/checkpoints/{urlparse(url).path.rpartition('/')[2]}"
         raise UserError(
             f"{url}: could not be downloaded ({error}). Fetch it elsewhere and put it at {file}, "
             "or train from random weights (`backbone: random`, no `weights`)."

@@ -1,5 +1,6 @@
 """Build everything a recipe names, without data or weights, and refuse what would fail after six hours."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from limbeck.datasets._absent import absent
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe, Train
 from limbeck.record import UserError
-from limbeck.stages.context import Context, data_root
+from limbeck.stages.context import WEIGHT_SUFFIXES, Context, data_root
 from limbeck.stages.licences import described, terms
 from limbeck.stages.unlabelled import unlabelled
 
@@ -57,29 +58,22 @@ def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
         to_run: Miss weight files too, which a recipe that is only looked at need not have here.
 
     Returns:
-        What was found, a line each: data, networks, matched layers, licences.
+        What was found, a line each: data, networks, weights that are here, matched layers, licences.
 
     Raises:
         UserError: For the first thing that would not work; only data that are not on this machine are forgiven.
     """
-    from limbeck.bench.size import params_m
-    from limbeck.stages.dry_run import refuse_keys_of_maps, refuse_other_answers, refuse_weights
+    from limbeck.stages.dry_run import refuse_keys_of_maps
 
     context = Context(recipe, Path())
     build("tasks", recipe.task.spec, recipe.place / "task", recipe.root)
     refuse_keys_of_maps(context)
     data = _data(context)
-    student = _bare(context, recipe.student, recipe.place / "student", data.num_classes)
-    classes = data.num_classes if data.counted else None
-    refuse_other_answers(context, student, recipe.place / "student", classes)
-    refuse_weights(context, recipe.student, student, recipe.place / "student", files=to_run)
-    lines = [data.line, f"student  {recipe.student.kind}, {params_m(student):.2f} M parameters"]
+    student, about = _network(context, "student", data, to_run)
+    lines = [data.line, *about]
     if recipe.teacher is not None:
-        teacher = _bare(context, recipe.teacher, recipe.place / "teacher", data.num_classes)
-        refuse_other_answers(context, teacher, recipe.place / "teacher", classes)
-        refuse_weights(context, recipe.teacher, teacher, recipe.place / "teacher", files=to_run)
-        lines.append(f"teacher  {recipe.teacher.kind}, {params_m(teacher):.2f} M parameters")
-        lines += _matches(context, student, teacher)
+        teacher, about = _network(context, "teacher", data, to_run)
+        lines += [*about, *_matches(context, student, teacher)]
         _losses(context, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
     after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
     _losses(context, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
@@ -141,10 +135,55 @@ def _exports(context: Context) -> None:
         kinds.append(export.kind)
 
 
+def _network(context: Context, role: str, data: _Data, to_run: bool) -> tuple[Any, list[str]]:
+    """The network of a section, which runs and whose weights fit, and lines about it."""
+    from limbeck.bench.size import params_m
+    from limbeck.stages.dry_run import refuse_other_answers, refuse_weights
+
+    section, where = context.section(role), context.recipe.place / role
+    model = _built(context, section, where, data.num_classes)
+    refuse_other_answers(context, model, where, data.num_classes if data.counted else None)
+    found = [*refuse_weights(context, section, model, where, files=to_run, whole=data.counted)]
+    found += [model.loaded] if getattr(model, "loaded", None) is not None else []
+    return model, [
+        f"{role:8} {section.kind}, {params_m(model):.2f} M parameters",
+        *(f"weights  {one}" for one in found),
+    ]
+
+
+def _built(context: Context, section: Model, where: Place, num_classes: int) -> Any:
+    """The network with weights that a library or the hub calls by a name, if they are on this machine already."""
+    from limbeck.data.local import NotHereError, no_downloads
+
+    if _has_named_weights(section, where, context.recipe.root):
+        try:
+            with no_downloads():
+                return context.network(section.model_copy(update=_without_download(section)), where, num_classes)
+        except NotHereError:
+            pass  # they are tried where they are needed
+        except UserError as error:
+            _bare(context, section, where, num_classes)  # what is wrong without them has a place of its own
+            raise UserError(f"{where / 'weights'}: {error}") from error
+    return _bare(context, section, where, num_classes)
+
+
+def _has_named_weights(section: Model, where: Place, root: Path) -> bool:
+    """Whether ``weights`` is for a builder of ours to find; what the user's own code does with names is not known."""
+    source = section.weights
+    if source is None or ":" in section.kind or Path(source).is_file() or Path(source).suffix in WEIGHT_SUFFIXES:
+        return False
+    return "pretrained" in inspect.signature(find("models", section.kind, where / "kind", root)).parameters
+
+
 def _bare(context: Context, section: Model, where: Place, num_classes: int) -> Any:
     """The network of a section with random weights; a missing weight file is no error here."""
-    named = {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
-    return context.network(section.model_copy(update={"weights": None, **named}), where, num_classes)
+    return context.network(
+        section.model_copy(update={"weights": None, **_without_download(section)}), where, num_classes
+    )
+
+
+def _without_download(section: Model) -> dict[str, Any]:
+    return {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
 
 
 def _matches(context: Context, student: Any, teacher: Any) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck import show
 from limbeck.artifact.metadata import Metadata
@@ -17,11 +17,14 @@ from limbeck.data.cache import Remembered
 from limbeck.data.labels import Labels, read_labels
 from limbeck.data.stats import cache_folder
 from limbeck.datasets import Dataset
-from limbeck.place import Place
+from limbeck.place import Place, placed
 from limbeck.recipe import Model, Recipe
 from limbeck.record import UserError, digest
 from limbeck.stages.licences import terms
 from limbeck.tasks import Task
+
+if TYPE_CHECKING:
+    from limbeck.data.weights import Report
 
 __all__ = ["ROLES", "Context", "data_root", "runs_root"]
 
@@ -146,8 +149,9 @@ class Context:
         Raises:
             UserError: If it looks like a file and there is none, or the section's kind knows no names.
         """
-        if section.weights is None or self.weight_file(section):
-            return None
+        with placed(where / "weights"):
+            if section.weights is None or self.weight_file(section):
+                return None
         component = find("models", section.kind, str(where / "kind"), self.recipe.root)
         if "pretrained" not in inspect.signature(component).parameters:
             raise UserError(
@@ -155,19 +159,40 @@ class Context:
             )
         return section.weights
 
-    def weigh(self, model: Any, section: Model) -> None:
-        """Load the section's weight file into the network, if it has one, and say what fitted."""
-        from limbeck.data.weights import load_backbone, load_weights
+    def weigh(self, model: Any, section: Model, where: Place) -> None:
+        """Load the section's weight files into the network, if it has any, and say what fitted.
 
-        if section.backbone_weights:
-            tensors = self._backbone(section.backbone_weights)
-            show.say(str(load_backbone(model, tensors, section.backbone_weights, partial=section.partial)))
-        file = self.weight_file(section)
-        if file is not None:
-            show.say(str(load_weights(model, file, partial=section.partial)))
-        elif getattr(model, "loaded", None) is not None:
+        Raises:
+            UserError: As :meth:`fit_backbone` and :meth:`fit_file` do.
+        """
+        for report in (self.fit_backbone(model, section, where), self.fit_file(model, section, where)):
+            if report is not None:
+                show.say(str(report))
+        if self.weight_file(section) is None and getattr(model, "loaded", None) is not None:
             show.say(str(model.loaded))
         self._compare_labels(section)
+
+    def fit_backbone(self, model: Any, section: Model, where: Place) -> "Report | None":
+        """Load ``backbone_weights`` into the network's encoder, if the section has any.
+
+        Raises:
+            UserError: With their place in the recipe, if they cannot be had or read, or fit only in part.
+        """
+        from limbeck.data.weights import load_backbone
+
+        source = section.backbone_weights
+        if source is None:
+            return None
+        with placed(where / "backbone_weights"):
+            return load_backbone(model, self._backbone(source), source, partial=section.partial)
+
+    def fit_file(self, model: Any, section: Model, where: Place) -> "Report | None":
+        """Load the file that ``weights`` names into the network, if it names one; errors as of :meth:`fit_backbone`."""
+        from limbeck.data.weights import load_weights
+
+        with placed(where / "weights"):
+            file = self.weight_file(section)
+            return None if file is None else load_weights(model, file, partial=section.partial)
 
     def _backbone(self, source: str) -> Any:
         """Tensors of a file, a hub folder or id, or of torchvision's name."""

@@ -1,16 +1,18 @@
 """One empty image through a network, and a look at where its weights are, before anything long begins."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from limbeck.data.local import NotHereError, no_downloads
 from limbeck.data.transforms import input_size
-from limbeck.data.weights import encoder_parts
-from limbeck.place import Place
+from limbeck.data.weights import Report, encoder_parts
+from limbeck.place import Place, placed
 from limbeck.recipe import Model, Train
 from limbeck.record import UserError
-from limbeck.stages.context import LIBRARY_NAME, WEIGHT_SUFFIXES, Context
+from limbeck.stages.context import WEIGHT_SUFFIXES, Context
 
 __all__ = ["refuse_head_factor", "refuse_keys_of_maps", "refuse_loss", "refuse_other_answers", "refuse_weights"]
 
@@ -100,27 +102,36 @@ def refuse_head_factor(model: Any, settings: Train, where: Place) -> None:
             raise UserError(f"{where / 'optimizer' / 'head_factor'}: {error}") from error
 
 
-def refuse_weights(context: Context, section: Model, model: Any, where: Place, *, files: bool) -> None:
-    """See that the weights of a section have a place to come from and one to go to; nothing is downloaded.
+def refuse_weights(
+    context: Context, section: Model, model: Any, where: Place, *, files: bool, whole: bool
+) -> list[Report]:
+    """Load the weights of a section that are on this machine, as its stage will; what is elsewhere is left to that.
 
     Args:
         files: Miss files that are not there, too.
+        whole: The network has its final number of classes, so that weights of all of it can be told to fit.
+
+    Returns:
+        What fitted.
 
     Raises:
-        UserError: If torchvision has no weights of such a name, the network no encoder, or a file is missing.
+        UserError: If a file cannot be read or fits only in part, torchvision has no weights of such a name, or the
+            network no encoder.
     """
+    if section.backbone_weights is not None:
+        with placed(where / "backbone_weights"):
+            encoder_parts(model)
     if files:
         context.named_weights(section, where)
-    source, where = section.backbone_weights, where / "backbone_weights"
-    if source is None:
-        return
-    try:
-        encoder_parts(model)
-        if LIBRARY_NAME.fullmatch(source) and not Path(source).exists():
-            from limbeck.models._torchvision import address
+    else:
+        absent = [key for key in ("weights", "backbone_weights") if _is_missing_file(getattr(section, key))]
+        section = section.model_copy(update=dict.fromkeys(absent))
+    found = []
+    for fit in (context.fit_backbone, context.fit_file) if whole else (context.fit_backbone,):
+        with suppress(NotHereError), no_downloads():
+            found.append(fit(model, section, where))
+    return [report for report in found if report is not None]
 
-            address(source)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    if files and Path(source).suffix in WEIGHT_SUFFIXES and not Path(source).exists():
-        raise UserError(f"{where}: {source}: no such file.")
+
+def _is_missing_file(source: str | None) -> bool:
+    return source is not None and Path(source).suffix in WEIGHT_SUFFIXES and not Path(source).exists()

@@ -49,7 +49,7 @@ def run(context: Context, role: str) -> dict[str, Any]:
     if role == "student-longer":
         model = load_role(context, "student")  # without auxiliary heads, as QAT starts from it
     else:
-        context.weigh(model, section)
+        context.weigh(model, section, where)
         refuse_other_answers(context, model, where, context.num_classes)
     found: dict[str, Any] = {}
     if settings is not None:
