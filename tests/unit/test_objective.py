@@ -16,6 +16,7 @@ from limbeck.train.optim import make_optimizer
 from limbeck.train.teacher import Teacher
 from limbeck.train.terms import make_term
 
+EVEN = Ramp()
 BATCH = {
     "image": torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)),
     "target": torch.randint(0, 4, (2, 16, 24), generator=torch.Generator().manual_seed(1)),
@@ -164,6 +165,46 @@ def test_task_weight_nought_trains_on_the_teacher_alone(make, student):
     step = make(weight=0.0)(BATCH, 0.5)
     assert step.parts["task"] == 0
     assert step.loss.item() == pytest.approx(step.parts["kd"].item() + step.parts["cwd"].item())
+
+
+def scheduled(student, teacher, ramp, task=1.0, task_ramp=EVEN):
+    asked = []
+    watching = Teacher(teacher, teacher.mean, teacher.std, ["logits", "backbone"])
+    shapes = torch.Size([1, 12, 8, 12]), torch.Size([1, 16, 8, 12])
+    term = make_term("cwd", ChannelWise(), "backbone", shapes, 2.0, ramp, Place("recipe"))
+    teacher.register_forward_pre_hook(lambda *_: asked.append(1))
+    objective = Objective(
+        student, [TaskTerm("task", CrossEntropy(), task, ramp=task_ramp)], terms=[term], teacher=watching,
+        mean=student.mean, std=student.std,
+    )  # fmt: skip
+    return objective, asked
+
+
+def test_a_term_without_weight_costs_nothing(student, teacher):
+    objective, asked = scheduled(student, teacher, Ramp(start=0.5))
+    step = objective(BATCH, 0.4)
+    assert (step.parts["cwd"], asked) == (0, [])
+    step.loss.backward()
+    assert all(p.grad is not None for p in objective.parameters()), "several processes wait for every gradient"
+    assert not objective.terms[0].projector.weight.grad.any()
+    assert objective(BATCH, 0.6).parts["cwd"] > 0
+    assert asked == [1]
+
+
+def test_a_schedule_in_steps_counts_those_of_the_training(student, teacher):
+    objective, asked = scheduled(student, teacher, Ramp(unit="steps", start=3))
+    objective.steps = 10
+    assert [bool(objective(BATCH, (step + 0.5) / 10).parts["cwd"]) for step in range(5)] == [False] * 3 + [True] * 2
+    assert len(asked) == 2
+
+
+def test_labels_may_come_late_too(student, teacher):
+    objective, _ = scheduled(student, teacher, EVEN, task_ramp=Ramp(start=0.5, warmup=0.2))
+    found = [objective(BATCH, share).parts["task"].item() for share in (0.4, 0.6, 0.9)]
+    assert found == pytest.approx([0, found[2] / 2, found[2]])
+    step = scheduled(student, teacher, Ramp(stop=0.5), task=0.0)[0](BATCH, 0.7)
+    step.loss.backward()  # nothing left to learn is no crash
+    assert step.loss == 0
 
 
 def test_without_labels_the_teacher_still_teaches(make):

@@ -92,6 +92,19 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
         (BASE.replace("{kind: compact_unet}", "{}"), "r.yaml:3: student.kind: this key is required and missing."),
         (BASE.partition("student")[0], "r.yaml: student: this key is required and missing."),
         (BASE + "distil: [{at: logits}]\n", "r.yaml:5: distil.terms.0.kind: this key is required and missing."),
+        (BASE + "distil: [{kind: kd, at: []}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
+        (
+            BASE + "distil: [{kind: kd, schedule: {warmup: 20}}]\n",
+            "r.yaml:5: distil.terms.0.schedule: shares of all steps are at most 1;",
+        ),
+        (
+            BASE + "distil: [{kind: kd, schedule: {decay: [0.9, 0.5]}}]\n",
+            "r.yaml:5: distil.terms.0.schedule: decay ends at 0.5, before it begins at 0.9",
+        ),
+        (
+            BASE + "distil: [{kind: kd, schedule: {start: 0.5, stop: 0.5}}]\n",
+            "r.yaml:5: distil.terms.0.schedule: stop 0.5 is not after start 0.5",
+        ),
         (BASE + "distil: {cache: replai}\n", "r.yaml:5: distil.cache: Input should be 'online' or 'replay'"),
         (BASE + "distil: {keep: none}\n", "r.yaml:5: distil.keep: keep is `full`, or how many of the most likely"),
         (BASE + "distil: {keep: 0}\n", "r.yaml:5: distil.keep: keep is `full`"),
@@ -179,8 +192,9 @@ def test_several_losses_on_the_labels(recipe):
 def test_a_single_loss_stays_a_mapping(recipe):
     found = recipe(BASE.replace("3}", "3, task: {kind: dice}}"), "train.task.weight=0.5")
     assert [(loss.kind, loss.weight) for loss in found.train.task] == [("dice", 0.5)]
-    assert found.resolved()["train"]["task"] == {"kind": "dice", "weight": 0.5}
-    assert recipe(BASE).resolved()["train"]["task"] == {"kind": "cross_entropy", "weight": 1.0}
+    task = found.resolved()["train"]["task"]
+    assert (task["kind"], task["weight"], task["schedule"]["unit"]) == ("dice", 0.5, "share")
+    assert recipe(BASE).resolved()["train"]["task"].items() >= {"kind": "cross_entropy", "weight": 1.0}.items()
 
 
 def test_wrong_losses_are_named(message):

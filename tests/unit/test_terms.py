@@ -9,16 +9,18 @@ from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.losses.lovasz import Lovasz
 from limbeck.place import Place
-from limbeck.recipe import Optimizer, Ramp
+from limbeck.recipe import Edges, Optimizer, Ramp
 from limbeck.record import UserError
 from limbeck.train.labels import TaskTerm
 from limbeck.train.objective import Objective
 from limbeck.train.optim import make_optimizer
+from limbeck.train.ramps import factor
 from limbeck.train.teacher import Teacher
-from limbeck.train.terms import factor, make_term, split_path
+from limbeck.train.terms import make_term, split_path
 
 WHERE = Place("recipe.yaml", ("distil", 0), {("distil", 0): 12})
 EVEN = Ramp()
+SAME = (torch.Size([1, 4, 8, 12]),) * 2
 
 
 class Seen(nn.Module):
@@ -64,10 +66,34 @@ def test_paths(at, expected):
         (Ramp(decay=(0.5, 0.5)), 0.49, 1.0),
         (Ramp(decay=(0.5, 0.5)), 0.51, 0.0),
         (Ramp(warmup=0.5, decay=(0.0, 1.0)), 0.25, 0.5 * 0.75),
+        (Ramp(start=0.25), 0.2, 0.0),
+        (Ramp(start=0.25), 0.25, 1.0),
+        (Ramp(start=0.25, warmup=0.5), 0.5, 0.5),
+        (Ramp(stop=0.75), 0.7, 1.0),
+        (Ramp(stop=0.75), 0.75, 0.0),
+        (Ramp(start=0.2, stop=0.4), 0.3, 1.0),
     ],
 )
 def test_factor(ramp, share, expected):
     assert factor(ramp, share) == pytest.approx(expected)
+
+
+def test_a_schedule_may_count_steps():
+    ramp = Ramp(unit="steps", start=2, warmup=4, decay=(8, 10), stop=9)
+    found = [factor(ramp, (step + 0.5) / 20, 20) for step in range(20)]
+    expected = [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1, 0.75, *[0] * 11]
+    assert found == pytest.approx(expected)
+    assert found == pytest.approx([factor(ramp, (step + 0.5) / 500, 500) for step in range(20)]), "whatever the length"
+    with pytest.raises(ValueError, match="needs the number of steps"):
+        factor(ramp, 0.5)
+
+
+def test_cgds_published_schedule():
+    """SegDistill: up over 2,000 of 160,000 steps, down from 110,000 to 120,000."""
+    steps, shares = Ramp(unit="steps", warmup=2000, decay=(110000, 120000)), Ramp(warmup=0.0125, decay=(0.6875, 0.75))
+    for step in (0, 999, 2000, 50000, 112345, 119999, 130000):
+        share = (step + 0.5) / 160000
+        assert factor(steps, share, 160000) == pytest.approx(factor(shares, share))
 
 
 def test_weight_and_factor_scale_the_loss():
@@ -106,6 +132,72 @@ def test_labels_come_to_the_same_grid_without_mixing():
     assert torch.equal(found, target[:, rows][:, :, columns])  # the label under the centre of each cell
     assert found.dtype == torch.int64
     assert set(found.unique().tolist()) == {0, 3, 255}
+
+
+class Weighed(Seen):
+    def forward(self, student, teacher, target, weights=None):
+        self.weights = weights
+        return super().forward(student, teacher, target)
+
+
+def test_edges_become_weights_of_mean_one():
+    target = torch.zeros(1, 8, 12, dtype=torch.long)
+    target[:, :, 6:], target[:, :2] = 1, 255
+    one = make_term("kd", Weighed(), "logits", SAME, 1.0, EVEN, WHERE, Edges(width=2, weight=4.0))
+    one(torch.randn(1, 4, 8, 12), torch.randn(1, 4, 8, 12), target, 0.5)
+    weights = one.loss.weights
+    assert weights[target != 255].mean().item() == pytest.approx(1)
+    by_hand = torch.ones(6, 12)
+    by_hand[:, 5:7] = 4  # the pixels on both sides of the border; where a class meets void is none
+    torch.testing.assert_close(weights[0, 2:] / weights[0, 3, 0], by_hand)
+    assert one.reads_labels
+
+
+def test_a_band_of_edges_is_as_wide_on_the_grid_that_is_compared():
+    target = torch.zeros(1, 32, 48, dtype=torch.long)
+    target[:, :, 24:] = 1
+    one = make_term("kd", Weighed(), "logits", SAME, 1.0, EVEN, WHERE, Edges(width=2, weight=0.0))
+    one(torch.randn(1, 4, 8, 12), torch.randn(1, 4, 32, 48), target, 0.5)
+    assert (one.loss.weights[0] == 0).nonzero()[:, 1].unique().tolist() == [5, 6]
+    one(torch.randn(1, 4, 8, 12), torch.randn(1, 4, 8, 12), None, 0.5)
+    assert one.loss.weights is None, "without labels there are no edges"
+
+
+def test_edges_are_for_losses_that_take_weights():
+    with pytest.raises(UserError, match=r"distil\.0\.edges: this loss takes no weights of positions"):
+        make_term("x", Seen(), "logits", SAME, 1.0, EVEN, WHERE, Edges())
+
+
+class Levels(Seen):
+    levels = any_channels = True
+
+    def bind(self, student_shapes, teacher_shapes):
+        self.bound = student_shapes, teacher_shapes
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, student, teacher, target):
+        self.given = student, teacher
+        return self.scale * sum(tensor.mean() for tensor in student)
+
+
+def test_a_loss_of_several_levels_gets_lists_as_they_are():
+    shapes = [
+        (torch.Size([1, 4, 8, 12]), torch.Size([1, 6, 8, 12])),
+        (torch.Size([1, 8, 4, 6]), torch.Size([1, 9, 5, 7])),
+    ]
+    one = make_term("review", Levels(), ["a -> b", "c -> d"], shapes, 2.0, EVEN, WHERE)
+    assert one.loss.bound == ([(1, 4, 8, 12), (1, 8, 4, 6)], [(1, 6, 8, 12), (1, 9, 5, 7)])
+    assert [name for name, _ in one.named_parameters()] == ["loss.scale"], "what it makes is trained with the term"
+    taps = {"a": torch.randn(2, 4, 8, 12).half(), "c": torch.randn(2, 8, 4, 6).half()}
+    wanted = {"b": torch.randn(2, 6, 8, 12), "d": torch.randn(2, 9, 5, 7)}
+    expected = 2 * sum(tensor.float().mean() for tensor in taps.values())
+    torch.testing.assert_close(one.part(taps, wanted, None, 0.5), expected)
+    assert [tensor.shape for tensor in one.loss.given[1]] == [(2, 6, 8, 12), (2, 9, 5, 7)]
+
+
+def test_other_losses_compare_one_pair_of_places():
+    with pytest.raises(UserError, match=r"distil\.0\.at: this loss compares one pair of places, found a list of 2"):
+        make_term("x", Seen(), ["a", "b"], [SAME, SAME], 1.0, EVEN, WHERE)
 
 
 def test_the_loss_computes_in_float32():

@@ -5,10 +5,11 @@
 
 from limbeck.recipe.delivery import Bench, Evaluate, Export, Quantize
 from limbeck.recipe.feed import Augment, Chance, Data, Resize
+from limbeck.recipe.losses import Edges, Ramp, TaskLoss, Term
 from limbeck.recipe.reading import from_dict, merged, packaged, read
 from limbeck.recipe.schema import Recipe, Task
 from limbeck.recipe.section import Component, Section
-from limbeck.recipe.training import Distil, Model, Optimizer, Qat, Ramp, Schedule, TaskLoss, Term, Train
+from limbeck.recipe.training import Distil, Model, Optimizer, Qat, Schedule, Train
 
 __all__ = [
     "Augment",
@@ -17,6 +18,7 @@ __all__ = [
     "Component",
     "Data",
     "Distil",
+    "Edges",
     "Evaluate",
     "Export",
     "Model",

@@ -12,9 +12,10 @@ from pydantic import (
     model_validator,
 )
 
+from limbeck.recipe.losses import TaskLoss, Term
 from limbeck.recipe.section import Component, Count, Positive, Section, Share
 
-__all__ = ["Distil", "Model", "Optimizer", "Qat", "Ramp", "Schedule", "TaskLoss", "Term", "Train"]
+__all__ = ["Distil", "Model", "Optimizer", "Qat", "Schedule", "Train"]
 
 
 class Optimizer(Section):
@@ -40,13 +41,6 @@ class Schedule(Section):
     """Exponent of ``poly``."""
     final: Share = 0.0
     """Rate at the end as a share of ``lr``."""
-
-
-class TaskLoss(Component):
-    """The loss against the labels."""
-
-    kind: str = "cross_entropy"
-    weight: Annotated[float, Field(ge=0)] = 1.0
 
 
 def _one_or_several(value: Any, several: ValidatorFunctionWrapHandler) -> Any:
@@ -119,23 +113,6 @@ class Qat(Train):
         if precision != "fp32":
             raise ValueError("QAT runs in fp32; leave precision out here")
         return precision
-
-
-class Ramp(Section):
-    """Weight of a term over the training, as a factor between 0 and 1; shares of all steps."""
-
-    warmup: Share = 0.0
-    decay: tuple[Share, Share] | None = None
-    """Falls linearly from 1 to 0 between these two."""
-
-
-class Term(Component):
-    """One distillation term: a loss between a student's and a teacher's tensor."""
-
-    at: str = "logits"
-    """``logits``, one path for both, or ``student.path -> teacher.path``."""
-    weight: Positive = 1.0
-    schedule: Ramp = Ramp()
 
 
 def _all_or_some(value: Any, _: ValidatorFunctionWrapHandler) -> Any:

@@ -7,7 +7,7 @@ from limbeck import show
 from limbeck.data.transforms import input_size
 from limbeck.recipe import Ramp
 from limbeck.stages.context import Context
-from limbeck.train.terms import Term
+from limbeck.train.terms import Match, Term
 
 __all__ = ["in_words", "matched", "say_matched", "table"]
 
@@ -16,17 +16,16 @@ NOTHING = "-"
 
 
 def matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """A row for every term: name, student's and teacher's place, shape [c, h, w] or [c] and stride, and more.
+    """A row for every pair of places: term, student's and teacher's place, shape [c, h, w] or [c] and stride, and more.
 
     The stride is the input's size by the map's, [h, w]; None for vectors. ``params_beside`` counts what is trained
     beside the student: projectors and what a loss brings along.
     """
     size = input_size(context.recipe.data.size, context.recipe.data.resize)
-    return [_row(term, size) for term in terms]
+    return [_row(term, match, size) for term in terms for match in term.matches]
 
 
-def _row(term: Term, size: tuple[int, int]) -> dict[str, Any]:
-    match = term.match
+def _row(term: Term, match: Match, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "term": term.name,
         "student": _side(match.student, match.student_shape, size),
@@ -44,13 +43,21 @@ def _side(at: str, shape: Sequence[int], size: tuple[int, int]) -> dict[str, Any
 
 def in_words(ramp: Ramp) -> str:
     """How a weight moves over the training; empty where it does not."""
-    parts = [f"rises over {_share(ramp.warmup)}"] if ramp.warmup else []
-    parts += [f"falls from {_share(ramp.decay[0])} to {_share(ramp.decay[1])}"] if ramp.decay else []
+    at = _share if ramp.unit == "share" else _step
+    parts = [f"starts at {at(ramp.start)}"] if ramp.start else []
+    rise = _share(ramp.warmup) if ramp.unit == "share" else f"{ramp.warmup:,.15g} steps"
+    parts += [f"rises over {rise}"] if ramp.warmup else []
+    parts += [f"falls from {at(ramp.decay[0])} to {at(ramp.decay[1])}"] if ramp.decay else []
+    parts += [f"stops at {at(ramp.stop)}"] if ramp.stop is not None else []
     return ", ".join(parts)
 
 
 def _share(value: float) -> str:
     return f"{100 * value:g} %"
+
+
+def _step(value: float) -> str:
+    return f"step {value:,.15g}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,18 +1,20 @@
 """From the recipe to what is trained: losses on the labels, distillation terms, the objective."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from limbeck.build import build
+from limbeck.build import build, find
 from limbeck.data.stats import ClassCounts, count_classes
 from limbeck.data.transforms import input_size
 from limbeck.graph.network import aux_heads
-from limbeck.place import Place
+from limbeck.losses._presets import Preset
+from limbeck.place import Place, nearest
 from limbeck.recipe import Recipe, Train
 from limbeck.recipe import Term as TermSection
 from limbeck.record import UserError
@@ -22,9 +24,9 @@ from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Modes, Objective, eager_modes
 from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.teacher import Source
-from limbeck.train.terms import Term, make_term, split_path
+from limbeck.train.terms import Term, compared, make_term, split_path
 
-__all__ = ["logits_terms", "make_objective", "make_terms", "refuse_unknown_path", "task_terms"]
+__all__ = ["logits_terms", "make_objective", "make_terms", "preset_of", "refuse_unknown_path", "task_terms"]
 
 
 def make_objective(
@@ -56,7 +58,7 @@ def task_terms(
     places = [where / index for index in range(len(settings.task))] if len(settings.task) > 1 else [where]
     names = _names([loss.kind for loss in settings.task]) if len(settings.task) > 1 else ["task"]
     task = [
-        TaskTerm(name, _task_loss(recipe, row.spec, place, counts), row.weight)
+        TaskTerm(name, _task_loss(recipe, row.spec, place, counts), row.weight, ramp=row.schedule)
         for name, row, place in zip(names, settings.task, places, strict=True)
     ]
     heads: dict[str, float | TaskTerm] = {
@@ -96,7 +98,7 @@ def _wanted(loss: Any) -> int:
 
 def logits_terms(context: Context) -> list[TermSection]:
     """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
-    return [row for row in context.recipe.distil.terms if split_path(row.at) == (LOGITS, LOGITS)]
+    return [row for row in context.recipe.distil.terms if all(split_path(at) == (LOGITS, LOGITS) for at in row.places)]
 
 
 def make_terms(
@@ -113,19 +115,40 @@ def make_terms(
         refuse_unknown_path(context, index, student, "student")
         refuse_unknown_path(context, index, teacher, "teacher")
     shapes = {
-        "student": shapes_of(context, student, [split_path(row.at)[0] for _, row in rows], "student"),
-        "teacher": shapes_of(context, teacher, [split_path(row.at)[1] for _, row in rows], "teacher"),
+        "student": shapes_of(context, student, [split_path(at)[0] for _, row in rows for at in row.places], "student"),
+        "teacher": shapes_of(context, teacher, [split_path(at)[1] for _, row in rows for at in row.places], "teacher"),
     }
     names = _names([row.kind for row in recipe.distil.terms])
     terms = []
     for index, row in rows:
-        where, (mine, theirs) = recipe.place / "distil" / "terms" / index, split_path(row.at)
-        loss = build("losses", row.spec, where, recipe.root)
+        where = recipe.place / "distil" / "terms" / index
+        preset = preset_of(row, where, recipe.root)
+        loss = build("losses", {**preset.settings, **row.spec}, where, recipe.root)
         if _wanted(loss) == 2:
             raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
-        pair = (shapes["student"][mine], shapes["teacher"][theirs])
-        terms.append(make_term(names[index], loss, row.at, pair, row.weight, row.schedule, where))
+        paths = [split_path(at) for at in row.places]
+        pairs = [(shapes["student"][mine], shapes["teacher"][theirs]) for mine, theirs in paths]
+        weight = row.weight or preset.weight_on((*pairs[0][1][:2], *compared(*pairs[0])))
+        pair = pairs[0] if isinstance(row.at, str) else pairs
+        terms.append(make_term(names[index], loss, row.at, pair, weight, row.schedule, where, row.edges))
     return terms
+
+
+def preset_of(row: TermSection, where: Place, root: Path) -> Preset:
+    """What ``compat`` of a row of ``distil`` means for its loss; the loss's own defaults without it.
+
+    Raises:
+        UserError: If the loss has no settings of that name.
+    """
+    if row.compat is None:
+        return Preset()
+    known: Mapping[str, Preset] = getattr(find("losses", row.kind, where / "kind", root), "presets", {})
+    if row.compat not in known:
+        there = f"Known: {', '.join(known)}." if known else "It has none."
+        raise UserError(
+            f"{where / 'compat'}: {row.kind} has no settings {row.compat!r}.{nearest(row.compat, list(known))} {there}"
+        )
+    return known[row.compat]
 
 
 def refuse_unknown_path(context: Context, index: int, model: nn.Module, owner: str) -> None:
@@ -134,9 +157,9 @@ def refuse_unknown_path(context: Context, index: int, model: nn.Module, owner: s
     Raises:
         UserError: With the row's place, and the nearest names.
     """
-    student, teacher = split_path(context.recipe.distil.terms[index].at)
+    paths = [split_path(at)[owner == "teacher"] for at in context.recipe.distil.terms[index].places]
     try:
-        Tapped(model, [student if owner == "student" else teacher], owner).close()
+        Tapped(model, paths, owner).close()
     except UserError as error:
         raise UserError(f"{context.recipe.place / 'distil' / 'terms' / index / 'at'}: {error}") from error
 

@@ -120,7 +120,7 @@ def teacher_of(context: Context, accelerator: Accelerator | None = None) -> Teac
         model = model.to(accelerator.device, memory_format=torch.channels_last)
     for index in range(len(context.recipe.distil.terms)):
         refuse_unknown_path(context, index, model, "teacher")
-    paths = [split_path(term.at)[1] for term in context.recipe.distil.terms]
+    paths = [split_path(at)[1] for term in context.recipe.distil.terms for at in term.places]
     return Teacher(model, model.mean, model.std, paths)
 
 

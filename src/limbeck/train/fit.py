@@ -66,6 +66,7 @@ def fit(
     """
     wrapped = accelerator.prepare_model(objective)
     batches = iter(loader)
+    objective.steps = steps
     for step in range(first, steps):
         share = (step + 0.5) / steps
         lr = set_lr(optimizer, settings.schedule, share)

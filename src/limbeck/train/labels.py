@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.recipe import Ramp
+from limbeck.train.ramps import factor
 from limbeck.train.taps import LOGITS
 
 __all__ = ["TaskTerm", "of_heads"]
+
+EVEN = Ramp()
 
 
 class TaskTerm(nn.Module):
@@ -16,16 +20,23 @@ class TaskTerm(nn.Module):
     Terms of one name are added up in the log.
     """
 
-    def __init__(self, name: str, loss: nn.Module, weight: float = 1.0, at: str = LOGITS) -> None:
+    def __init__(
+        self, name: str, loss: nn.Module, weight: float = 1.0, at: str = LOGITS, ramp: Ramp = EVEN
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.name, self.loss, self.weight, self.at = name, loss, weight, at
+        self.name, self.loss, self.weight, self.at, self.ramp = name, loss, weight, at, ramp
 
-    def forward(self, taps: Mapping[str, Tensor], target: Tensor) -> Tensor:
-        """Weighted scalar loss of what was tapped, in float32."""
+    def forward(
+        self, taps: Mapping[str, Tensor], target: Tensor, share: float = 0.5, steps: int | None = None
+    ) -> Tensor:
+        """Weighted scalar loss of what was tapped, in float32; 0, without a look at it, where the weight is 0."""
         found = taps[self.at].float()
+        weight = self.weight * factor(self.ramp, share, steps)
+        if not weight:
+            return 0.0 * found[(0,) * found.ndim]
         with torch.autocast(found.device.type, enabled=False):  # it would multiply matrices in 16 bits
             loss: Tensor = self.loss(found, target)
-        return self.weight * loss
+        return weight * loss
 
 
 def of_heads(heads: Mapping[str, float | TaskTerm], task: Sequence[TaskTerm]) -> list[TaskTerm]:
@@ -38,5 +49,5 @@ def of_heads(heads: Mapping[str, float | TaskTerm], task: Sequence[TaskTerm]) ->
         if isinstance(head, TaskTerm):
             found.append(TaskTerm(path, head.loss, head.weight * any(term.weight for term in task), path))
         else:
-            found += [TaskTerm(path, term.loss, head * term.weight, path) for term in task]
+            found += [TaskTerm(path, term.loss, head * term.weight, path, term.ramp) for term in task]
     return found

@@ -63,10 +63,13 @@ class Objective(nn.Module):
         self.student = student
         self.task, self.terms = nn.ModuleList(task), nn.ModuleList(terms)
         self._teacher = [teacher]  # in a list: no submodule, so never saved, switched or optimised
-        self._taps = [Tapped(student, [*(t.at for t in task), *(t.match.student for t in terms)], "student")]
+        self._taps = [
+            Tapped(student, [*(t.at for t in task), *(m.student for t in terms for m in t.matches)], "student")
+        ]
         self._modes = modes or eager_modes(student)
         self.seconds = {"teacher": 0.0, "loss": 0.0}
         self.timed = True
+        self.steps: int | None = None  # of the whole training, for schedules that count steps
         self.register_buffer("mean", channels(mean), persistent=False)
         self.register_buffer("std", channels(std), persistent=False)
 
@@ -79,23 +82,26 @@ class Objective(nn.Module):
         image, target = batch["image"], batch.get("target")
         teacher = self._teacher[0]
         with self._timed("teacher"):
-            wanted = teacher(batch) if teacher is not None and self.terms else {}
+            heard = any(term.strength(share, self.steps) for term in self._distil())
+            wanted = teacher(batch) if teacher is not None and heard else {}
         logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean) / self.std)
         with self._timed("loss"):
             truth = _meant(target, batch.get("labelled"))
-            parts = self._task_parts(taps, truth)
-            for term in self.terms:
-                assert isinstance(term, Term)
-                seen = truth if getattr(term.loss, "reads_labels", False) else target
-                parts[term.name] = term(taps[term.match.student], wanted[term.match.teacher], seen, share)
+            parts = self._task_parts(taps, truth, share)
+            for term in self._distil():
+                seen = truth if term.reads_labels else target
+                parts[term.name] = term.part(taps, wanted, seen, share, self.steps)
         loss = torch.stack(list(parts.values())).sum()
         return Step(loss, {name: part.detach() for name, part in parts.items()}, logits, parts)
 
-    def _task_parts(self, taps: Mapping[str, Tensor], target: Tensor | None) -> dict[str, Tensor]:
+    def _distil(self) -> list[Term]:
+        return [term for term in self.terms if isinstance(term, Term)]
+
+    def _task_parts(self, taps: Mapping[str, Tensor], target: Tensor | None, share: float) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         for term in self.task if target is not None else ():
             assert isinstance(term, TaskTerm)
-            found = term(taps, target)
+            found = term(taps, target, share, self.steps)
             parts[term.name] = parts[term.name] + found if term.name in parts else found
         return parts
 

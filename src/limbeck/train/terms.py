@@ -1,33 +1,34 @@
 """Distillation terms: a loss, the two places it compares, its weight and how that moves."""
 
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from limbeck.data.sample import VOID
+from limbeck.losses.edge import edges
 from limbeck.place import Place
-from limbeck.recipe import Ramp
+from limbeck.recipe import Edges, Ramp
 from limbeck.record import UserError
+from limbeck.train.ramps import factor
 from limbeck.train.taps import LOGITS
 
-__all__ = ["Match", "Term", "factor", "make_term", "split_path"]
+__all__ = ["Match", "Term", "compared", "make_term", "split_path"]
+
+Shapes = tuple[torch.Size, torch.Size]
+"""Of the student's tensor and the teacher's."""
 
 
 def split_path(at: str) -> tuple[str, str]:
     """Student's and teacher's path of ``a -> b``; one path stands for both."""
     student, arrow, teacher = (part.strip() for part in at.partition("->"))
     return (student, teacher) if arrow else (student, student)
-
-
-def factor(ramp: Ramp, share: float) -> float:
-    """What a term's weight is multiplied with after this share of the training."""
-    rising = min(1.0, share / ramp.warmup) if ramp.warmup else 1.0
-    if ramp.decay is None:
-        return rising
-    start, end = ramp.decay
-    falling = (end - share) / (end - start) if end > start else float(share < start)
-    return rising * min(1.0, max(0.0, falling))
 
 
 @dataclass(frozen=True)
@@ -44,44 +45,123 @@ class Match:
 class Term(nn.Module):
     """One row of ``distil``: resizes to the coarser grid, projects channels, and weighs its loss.
 
-    Sizes, void mask and float32 are settled here, once; the loss gets equal sizes.
+    Sizes, void mask and float32 are settled here, once; the loss gets equal sizes. One of several levels gets lists of
+    tensors as they are, and settles that itself.
     """
 
-    def __init__(self, name: str, loss: nn.Module, match: Match, weight: float, ramp: Ramp, where: Place) -> None:
+    def __init__(
+        self, name: str, loss: nn.Module, matches: Sequence[Match], weight: float, ramp: Ramp, where: Place,
+        edges: Edges | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.name, self.loss, self.match, self.weight, self.ramp = name, loss, match, weight, ramp
-        self.where = where
-        bare = match.projector_params == 0
-        self.projector = nn.Identity() if bare else _projector(match.student_shape, match.teacher_shape)
+        self.name, self.loss, self.matches, self.weight, self.ramp = name, loss, tuple(matches), weight, ramp
+        self.where, self.edges, self.levels = where, edges, getattr(loss, "levels", False)
+        bare = self.match.projector_params == 0
+        self.projector = nn.Identity() if bare else _projector(self.match.student_shape, self.match.teacher_shape)
 
-    def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
-        """Weighted scalar loss after this share of the training."""
-        student = self.projector(student)
+    @property
+    def match(self) -> Match:
+        """What is compared; of several levels the first."""
+        return self.matches[0]
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the target's classes matter, not only where it is void."""
+        return self.edges is not None or getattr(self.loss, "reads_labels", False)
+
+    def strength(self, share: float, steps: int | None = None) -> float:
+        """Its weight after this share of the training."""
+        return self.weight * factor(self.ramp, share, steps)
+
+    def part(
+        self, taps: Mapping[str, Tensor], wanted: Mapping[str, Tensor], target: Tensor | None, share: float,
+        steps: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Weighted loss of what was tapped in both networks; where the weight is 0 a 0 that costs nothing.
+
+        That 0 has gradients too, so that in every step the same parameters have some.
+        """
+        if not self.strength(share, steps):
+            own = [taps[self.match.student], *self.parameters()]
+            return torch.stack([0.0 * tensor[(0,) * tensor.ndim].float() for tensor in own]).sum()
+        both: Any = [taps[match.student] for match in self.matches], [wanted[match.teacher] for match in self.matches]
+        student, teacher = both if self.levels else (both[0][0], both[1][0])
+        found: Tensor = self(student, teacher, target, share, steps)
+        return found
+
+    def forward(
+        self, student: Tensor | list[Tensor], teacher: Tensor | list[Tensor], target: Tensor | None, share: float,
+        steps: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Weighted scalar loss after this share of the training; of lists for a loss of several levels."""
+        if isinstance(student, Tensor) and isinstance(teacher, Tensor):
+            given = self._alike(student, teacher, target)
+        else:
+            given = ([tensor.float() for tensor in student], [tensor.float() for tensor in teacher], target)
+        with torch.autocast(teacher[0].device.type, enabled=False):  # it would multiply matrices in 16 bits
+            loss: Tensor = self.loss(*given)
+        return self.strength(share, steps) * loss
+
+    def _alike(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> tuple[Any, ...]:
+        """Arguments of the loss: both tensors at one size and in one precision, labels and weights on that grid."""
+        student = self.projector(student).float()
         if student.ndim == 2:
-            return self._weighted(student.float(), teacher.float(), target, share)
-        size = min(student.shape[-2:], teacher.shape[-2:], key=lambda s: s[0] * s[1])
-        student, teacher = _resized(student.float(), size), _resized(teacher.float(), size)
-        if target is not None:
-            target = _nearest(target, size) if target.ndim > 1 else None  # an image's class has no place on a map
-        return self._weighted(student, teacher, target, share)
+            return student, teacher.float(), target
+        size = compared(student.shape, teacher.shape)
+        student, teacher = _resized(student, size), _resized(teacher.float(), size)
+        if target is None or target.ndim == 1:  # an image's class has no place on a map
+            return student, teacher, None
+        target = _nearest(target, size)
+        return (
+            (student, teacher, target)
+            if self.edges is None
+            else (student, teacher, target, weighed(target, self.edges))
+        )
 
-    def _weighted(self, student: Tensor, teacher: Tensor, target: Tensor | None, share: float) -> Tensor:
-        with torch.autocast(student.device.type, enabled=False):  # it would multiply matrices in 16 bits
-            loss: Tensor = self.loss(student, teacher, target)
-        return self.weight * factor(self.ramp, share) * loss
+
+def compared(student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width at which two shapes are compared, the coarser; nothing for vectors."""
+    return min(tuple(student[2:]), tuple(teacher[2:]), key=prod)
+
+
+def weighed(target: Int[Tensor, "n h w"], wanted: Edges) -> Float[Tensor, "n h w"]:
+    """Weights of positions, of mean 1 where there is no void: one in a band around each edge, another elsewhere."""
+    weights = torch.where(edges(target, wanted.width), wanted.weight, 1.0)
+    valid = target != VOID
+    mean = torch.where(valid, weights, 0.0).sum() / valid.sum().clamp(min=1)
+    return weights / mean.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def make_term(
-    name: str, loss: nn.Module, at: str, shapes: tuple[torch.Size, torch.Size], weight: float, ramp: Ramp, where: Place
-) -> Term:
-    """Bind a loss to two tensors of these shapes; channels that differ get a trained linear projector.
+    name: str, loss: nn.Module, at: str | Sequence[str], shapes: Shapes | Sequence[Shapes], weight: float, ramp: Ramp,
+    where: Place, edges: Edges | None = None,
+) -> Term:  # fmt: skip
+    """Bind a loss to tensors of these shapes; channels that differ get a trained linear projector.
 
-    A loss with ``any_channels`` compares any numbers of channels and gets none.
+    A loss with ``any_channels`` compares any numbers of channels and gets none. Only one with ``levels`` takes lists of
+    places and shapes. A loss with ``bind`` is told the shapes, to make what it trains itself.
 
     Raises:
-        UserError: If a place gives neither a map [n, c, h, w] nor a vector [n, c], only one of them does, or the logits
-            have different class counts.
+        UserError: If a place gives neither a map [n, c, h, w] nor a vector [n, c], only one of them does, the logits
+            have different class counts, or the loss takes no list of places, or no weights of positions.
     """
+    levels = getattr(loss, "levels", False)
+    if not isinstance(at, str) and not levels:
+        raise UserError(f"{where / 'at'}: this loss compares one pair of places, found a list of {len(at)}.")
+    if edges is not None and "weights" not in inspect.signature(loss.forward).parameters:
+        raise UserError(
+            f"{where / 'edges'}: this loss takes no weights of positions; kd, dist and hint are some that do."
+        )
+    places = [at] if isinstance(at, str) else at
+    pairs: Any = [shapes] if isinstance(at, str) else shapes
+    matches = [_match(loss, place, pair, where) for place, pair in zip(places, pairs, strict=True)]
+    bind = getattr(loss, "bind", None)
+    if bind is not None:
+        bind([match.student_shape for match in matches], [match.teacher_shape for match in matches])
+    return Term(name, loss, matches, weight, ramp, where, edges)
+
+
+def _match(loss: nn.Module, at: str, shapes: Shapes, where: Place) -> Match:
     student, teacher = split_path(at)
     for owner, path, shape in (("student", student, shapes[0]), ("teacher", teacher, shapes[1])):
         if len(shape) not in (2, 4):
@@ -99,7 +179,7 @@ def make_term(
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
     bare = channels[0] == channels[1] or getattr(loss, "any_channels", False)
     params = 0 if bare else channels[0] * channels[1]
-    return Term(name, loss, Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params), weight, ramp, where)
+    return Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params)
 
 
 def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
@@ -109,13 +189,13 @@ def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
     return nn.Conv2d(student[1], teacher[1], 1, bias=False)
 
 
-def _resized(tensor: Tensor, size: torch.Size) -> Tensor:
+def _resized(tensor: Tensor, size: tuple[int, ...]) -> Tensor:
     if tensor.shape[-2:] == size:
         return tensor
     return F.interpolate(tensor, size, mode="bilinear", align_corners=False)
 
 
-def _nearest(target: Tensor, size: torch.Size) -> Tensor:
+def _nearest(target: Tensor, size: tuple[int, ...]) -> Tensor:
     if target.shape[-2:] == size:
         return target
     return F.interpolate(target[:, None].float(), size, mode="nearest-exact")[:, 0].long()
