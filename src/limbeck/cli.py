@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.cli_data import data_app
+from limbeck.cli_sweep import sweep
 
 app = typer.Typer(
     name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -33,8 +34,10 @@ def _run(source: str, overrides: list[str] | None, until: str, force: str | None
 
     recipe = read(source, overrides)  # what is wrong with it is said before anything heavy loads
     from limbeck.run import run
+    from limbeck.stop import at_once
 
-    return run(recipe, until=until, force=force, device=device)
+    with at_once():
+        return run(recipe, until=until, force=force, device=device)
 
 
 def _finish(folder: Path) -> None:
@@ -131,10 +134,12 @@ def evaluate(recipe: Source, overrides: Overrides = None, device: Device = "auto
     from limbeck.run import run
     from limbeck.stages.context import Context
     from limbeck.stages.report import summary
+    from limbeck.stop import at_once
 
     changes = [f"evaluate.{change}" if change.startswith("split=") else change for change in overrides or []]
     read_recipe = read(recipe, changes)
-    folder = run(read_recipe, until="evaluate", force=force, device=device)
+    with at_once():
+        folder = run(read_recipe, until="evaluate", force=force, device=device)
     found = summary(Context(read_recipe, folder))["rows"]
     Console().print(tables.console(found))
     for line in lines(found, score_name(found)):
@@ -198,31 +203,9 @@ def report(recipe: Source, overrides: Overrides = None, device: Device = "auto")
     _finish(runs_root() / found.name)
 
 
-@app.command(epilog="Example: `limbeck sweep segdistill/segformer-cgd --list` &nbsp; `limbeck sweep demo seed=0,1,2`")
-def sweep(
-    recipe: Source,
-    overrides: Overrides = None,
-    only: Annotated[int | None, typer.Option(min=0, help="Do this run alone, counted from 0.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Print the runs, and do none.")] = False,
-    device: Device = "auto",
-) -> None:
-    """Run every combination of a recipe's `matrix`, and of changes with several values, one after another."""
-    from limbeck.recipe import read
-    from limbeck.sweep.children import chosen, run_all
-    from limbeck.sweep.grid import cells, split_axes
-
-    plain, axes = split_axes(overrides or [])
-    found = cells(read(recipe, plain), axes)
-    wanted = chosen(recipe, plain, found, only)
-    if listed:
-        for number, cell in enumerate(found):
-            print(f"{number:3}  {cell.name}")
-        return
-    codes = run_all(recipe, plain, wanted, device)
-    failed = [name for name, code in codes.items() if code]
-    print(f"{len(codes) - len(failed)} of {len(wanted)} runs done." + "".join(f"\nFailed: {name}" for name in failed))
-    if failed:
-        raise typer.Exit(1)
+app.command(epilog="Example: `limbeck sweep segdistill/segformer-cgd --list` &nbsp; `limbeck sweep demo seed=0,1,2`")(
+    sweep
+)
 
 
 @app.command(epilog="Example: `limbeck check my.yaml src/limbeck/recipes`")
@@ -292,6 +275,7 @@ def _say_where(folder: Path) -> None:
 def main() -> None:
     """Run the command line; the user's mistakes end with one message and exit code 2."""
     from limbeck.record import UserError
+    from limbeck.stop import LATER, STOPPED, Evicted
 
     # Threads that wait sleep: on a machine that others use too, spinning ones make training several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -300,8 +284,10 @@ def main() -> None:
         code = app(standalone_mode=False)  # a command's typer.Exit comes back as its number
     except UserError as error:
         _fail(_own_words(str(error)), 2)
+    except Evicted:
+        _fail("stopped; the same command goes on", LATER)
     except KeyboardInterrupt:
-        _fail("stopped", 130)
+        _fail("stopped", STOPPED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:

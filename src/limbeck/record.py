@@ -1,5 +1,6 @@
 """What stages leave behind: files that appear whole or not at all, and the error a user can act on."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UserError", "digest", "file_digest", "read_json", "whole", "write_json", "write_text"]
+__all__ = ["UserError", "digest", "file_digest", "locked", "read_json", "whole", "write_json", "write_text"]
 
 Json = dict[str, Any]
 
@@ -58,6 +59,15 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let no other process into the block that locks the same file; one that dies, however, lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

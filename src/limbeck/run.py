@@ -23,7 +23,7 @@ from limbeck.stages.context import Context, runs_root
 from limbeck.stages.licences import non_commercial, terms
 from limbeck.stages.plan import Stage, plan
 
-__all__ = ["STAGES", "device_of", "environment", "run"]
+__all__ = ["STAGES", "device_of", "environment", "finished", "run"]
 
 STAGES = ("train", "quantize", "export", "evaluate", "bench", "report")
 """What the command line can stop after, in order; ``train`` is one stage for each network."""
@@ -71,6 +71,18 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     if until == "report" and is_first_process():
         _work("report")(context)
     return context.folder
+
+
+def finished(recipe: Recipe, until: str = "report") -> bool:
+    """Whether a run has done everything up to a stage.
+
+    Raises:
+        UserError: If its folder holds other results.
+    """
+    context = Context(recipe, runs_root() / recipe.name)
+    if not context.folder.is_dir() or (until == "report" and not (context.folder / "report" / "index.html").is_file()):
+        return False
+    return all(stage.done() for name, stage in plan(context).items() if _order(name) <= STAGES.index(until))
 
 
 def _trains(recipe: Recipe, role: str) -> bool:

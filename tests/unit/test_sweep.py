@@ -1,15 +1,24 @@
 """The runs of a matrix: which, under which names, and what happens when one fails."""
 
-import subprocess
+import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limbeck.cli import main
 from limbeck.recipe import Recipe, read
 from limbeck.record import UserError
+from limbeck.sweep.children import Sweep
+from limbeck.sweep.folder import opened
 from limbeck.sweep.grid import cells, split_axes
+from limbeck.sweep.labels import labels
+from limbeck.sweep.pool import slots
 
 RECIPE = """name: table
 data: {kind: scenes, size: [32, 32], canvas: [32, 32], training: 8, validation: 4, batch: 4}
@@ -61,6 +70,28 @@ def test_equal_last_words_are_told_apart(recipe: Path) -> None:
     assert [cell.name for cell in found] == ["table-student.width-4-teacher.width-8"]
 
 
+def test_terms_are_called_by_their_kinds() -> None:
+    kd, cwd = {"kind": "kd", "temperature": 1}, {"kind": "cwd", "weight": 3}
+    assert labels([[], [kd], [kd, cwd]]) == ["none", "kd", "kd+cwd"]
+    assert labels([[kd], [kd | {"temperature": 4}]]) == ["kd-temperature-1", "kd-temperature-4"]
+    assert labels([{"terms": [kd], "cache": "replay"}, {"terms": [cwd]}]) == ["kd", "cwd"]
+    assert labels([[32, 32], [64, 64]]) == ["32x32", "64x64"]
+    assert labels([True, False, None]) == ["true", "false", "none"]
+    assert labels([{"width": 4}, {"width": 8}]) == [0, 1]
+    assert labels([[kd, kd], [kd, kd | {"temperature": 4}]]) == ["kd+kd-1.temperature-1", "kd+kd-1.temperature-4"]
+
+
+def test_words_choose_among_the_terms_of_the_recipe(recipe: Path) -> None:
+    plain, axes = split_axes(["distil=none,kd,[{kind: cwd}]", "distil.0.weight=2"])
+    found = cells(read(recipe, [*plain, "matrix={}"]), axes)
+    assert [cell.name for cell in found] == ["table-none", "table-kd", "table-cwd"]
+    assert [cell.axes for cell in found] == [{"distil": "none"}, {"distil": "kd"}, {"distil": "cwd"}]
+    terms = [read(recipe, [*plain, *cell.overrides]).distil.terms for cell in found]
+    assert [[(term.kind, term.weight) for term in one] for one in terms] == [[], [("kd", 2.0)], [("cwd", 1.0)]]
+    with pytest.raises(UserError, match=r"distil: no term of kind 'pkd' for distil=kd\+pkd; this recipe has kd"):
+        cells(read(recipe), split_axes(["distil=kd+pkd"])[1])
+
+
 def test_equal_names_are_refused(recipe: Path) -> None:
     with pytest.raises(UserError, match=r"matrix.*'table-width-4'"):
         cells(read(recipe, ["matrix={}"]), {"student.width": [4, 4]})
@@ -101,19 +132,143 @@ def test_nothing_to_do_is_said(
     assert ("there are 4 runs" if words[0] == "--only" else "has no matrix") in said
 
 
+def children(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a script stand for ``limbeck run``; it knows the run's name."""
+    monkeypatch.setattr(
+        Sweep,
+        "command",
+        lambda self, cell, verb: [sys.executable, "-c", f"name, verb = {cell.name!r}, {verb!r}\n{script}"],
+    )
+
+
+def swept(runs: Path) -> dict[str, dict[str, Any]]:
+    return {cell["name"]: cell for cell in json.loads((runs / "table-sweep" / "sweep.json").read_text())["cells"]}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
 def test_a_failed_run_stops_no_other(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started: list[str] = []
-
-    def child(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        started.append(next(word for word in command if word.startswith("name=")))
-        return subprocess.CompletedProcess(command, 2 * (len(started) == 2))
-
-    monkeypatch.setattr(subprocess, "run", child)
+    children(
+        monkeypatch, "print('no such file: ' + name, flush=True); raise SystemExit(2 * (name == 'table-none-seed-1'))"
+    )
     assert called(monkeypatch, "sweep", str(recipe)) == 1
-    assert len(started) == 4
-    assert "3 of 4 runs done.\nFailed: table-none-seed-1" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 of 4 runs done" in said.out
+    assert "Failed: table-none-seed-1 (exit code 2)" in said.out
+    assert "    no such file: table-none-seed-1" in said.out
+    assert "table-none-seed-1 FAILED with exit code 2" in said.err
+    found = swept(runs)
+    assert [cell["state"] for cell in found.values()] == ["done", "failed", "done", "done"]
+    assert found["table-none-seed-1"]["code"] == 2
+    assert found["table-kd-seed-0"]["axes"] == {"method": "kd", "seed": 0}
+    assert all(cell["seconds"] > 0 for cell in found.values())
+    assert (runs / "table-sweep" / found["table-kd-seed-1"]["log"]).read_text().endswith("table-kd-seed-1\n")
+
+
+def test_runs_at_once_share_the_threads(recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two waits for the other: one after another they would fail."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    children(
+        monkeypatch,
+        f"""
+import os, pathlib, time
+folder = pathlib.Path({str(runs)!r})
+(folder / f"{{name}}.there").touch()
+end = time.monotonic() + 60
+while len(list(folder.glob("*.there"))) < 2 and time.monotonic() < end:
+    time.sleep(0.01)
+raise SystemExit(3 * (len(list(folder.glob("*.there"))) < 2 or os.environ["OMP_NUM_THREADS"] != "1"))
+""",
+    )
+    assert called(monkeypatch, "sweep", str(recipe), "--workers", "2", "matrix.method=[]", "matrix={}", "seed=0,1") == 0
+
+
+def test_each_worker_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(2, 2)] == ["4", "7"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(4, 2)] == ["0", "1", "0", "1"]
+    assert all("CUDA_VISIBLE_DEVICES" not in slot for slot in slots(2, 0))
+
+
+@pytest.mark.parametrize(("state", "code"), [("failed", 7), ("stopped", None)])
+def test_a_run_that_another_process_has_is_waited_for(
+    state: str, code: int | None, recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It is taken up here if the other dropped it, and not if the other saw it fail."""
+    children(monkeypatch, "")
+    found = cells(read(recipe))
+    folder = opened(runs / "table-sweep", "table", str(recipe), [], found)
+    other = folder.claim("table-none-seed-0")
+    assert other is not None
+
+    def end() -> None:
+        while [cell["state"] for cell in swept(runs).values()].count("done") < 3:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        folder.note("table-none-seed-0", state=state, code=code)
+        folder.let_go(other)
+
+    threading.Thread(target=end).start()
+    assert called(monkeypatch, "sweep", str(recipe)) == (1 if code else 0)
+    said = capsys.readouterr().err
+    assert "other processes have the 1 runs that are left" in said
+    assert ("table-none-seed-0 FAILED in another process" if code else "table-none-seed-0 begins") in said
+
+
+def test_what_a_killed_process_left_is_known_as_stopped(recipe: Path, runs: Path) -> None:
+    found = cells(read(recipe))
+    folder = opened(runs / "table-sweep", "table", str(recipe), [], found)
+    for cell in found[:2]:
+        folder.note(cell.name, state="running", seconds=5.0)
+    claim = folder.claim(found[1].name)
+    opened(runs / "table-sweep", "table", str(recipe), [], found)
+    assert [cell["state"] for cell in swept(runs).values()] == ["stopped", "running", "waiting", "waiting"]
+    assert swept(runs)[found[0].name]["seconds"] == 5.0
+    with pytest.raises(UserError, match="table-none-seed-1 is being done by another process"):
+        opened(runs / "table-sweep", "table", str(recipe), [], found[2:])
+    assert claim is not None
+    folder.let_go(claim)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_reaches_the_run_and_the_same_command_goes_on(
+    signum: int, code: int, recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children(
+        monkeypatch,
+        f"""
+import pathlib, signal, sys, time
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda signum, frame: sys.exit(75))
+pathlib.Path({str(runs)!r}, name + ".there").touch()
+time.sleep(60 if name == "table-none-seed-1" and not pathlib.Path({str(runs)!r}, "again").exists() else 0)
+""",
+    )
+
+    def ask() -> None:
+        while not (runs / "table-none-seed-1.there").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=ask).start()
+    assert called(monkeypatch, "sweep", str(recipe)) == code
+    states = ["done", "stopped", "waiting", "waiting"]
+    assert [cell["state"] for cell in swept(runs).values()] == states
+    (runs / "again").touch()
+    assert called(monkeypatch, "sweep", str(recipe)) == 0
+    assert {cell["state"] for cell in swept(runs).values()} == {"done"}
+
+
+def test_gpus_and_a_device_contradict_each_other(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert called(monkeypatch, "sweep", str(recipe), "--gpus", "2", "--device", "cuda:1") == 2
 
 
 @pytest.mark.slow

@@ -1,51 +1,125 @@
-"""Run the cells of a sweep one after another, each in a process of its own, so that one that fails stops no other."""
+"""Do the runs of a sweep, each in a process of its own, so that one that fails stops no other."""
 
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck import show
-from limbeck.recipe import read
+from limbeck.recipe import Recipe, read
 from limbeck.record import UserError
+from limbeck.sweep.folder import Folder, opened
 from limbeck.sweep.grid import Cell
+from limbeck.sweep.loop import do
+from limbeck.sweep.pool import Pool, slots, tail
 
-__all__ = ["chosen", "run_all"]
+__all__ = ["Sweep", "chosen", "failures", "run_all"]
+
+LOG_LINES = 6
+"""Of a failed run's log that are shown."""
 
 
-def chosen(source: str, overrides: Sequence[str], cells: Sequence[Cell], only: int | None) -> list[Cell]:
+@dataclass(frozen=True)
+class Sweep:
+    """A recipe, its runs, and how they are done.
+
+    Attributes:
+        source: The recipe.
+        overrides: Changes that all runs have in common.
+        cells: All runs.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes at once.
+        gpus: GPUs that the processes share out among them; 0 leaves that to ``device``.
+    """
+
+    source: str
+    overrides: Sequence[str]
+    cells: Sequence[Cell]
+    device: str = "auto"
+    workers: int = 1
+    gpus: int = 0
+
+    def recipe(self, cell: Cell | None = None) -> Recipe:
+        """The recipe of a run, or the one that all begin with."""
+        return read(self.source, [*self.overrides, *(cell.overrides if cell else ())])
+
+    def command(self, cell: Cell, verb: str) -> list[str]:
+        """``limbeck run`` for a run, or another verb."""
+        source = str(Path(self.source).resolve()) if Path(self.source).exists() else self.source
+        given = [source, *self.overrides, *cell.overrides, "--device", "cuda" if self.gpus else self.device]
+        return [sys.executable, "-m", "limbeck.cli", verb, *given]
+
+
+def chosen(sweep: Sweep, only: int | None) -> list[Cell]:
     """All runs of a sweep, or the one of this number; the recipe of every run is read.
 
     Raises:
         UserError: If there are none, there is no such number, or the recipe of a run is wrong.
     """
-    if not cells:
-        raise UserError(f"{source}: has no matrix; name values to try, such as seed=0,1,2.")
-    if only is not None and only >= len(cells):
-        raise UserError(f"--only {only}: there are {len(cells)} runs, 0 to {len(cells) - 1}.")
-    for cell in cells:
-        read(source, [*overrides, *cell.overrides])
-    return list(cells) if only is None else [cells[only]]
+    if not sweep.cells:
+        raise UserError(f"{sweep.source}: has no matrix; name values to try, such as seed=0,1,2.")
+    if only is not None and only >= len(sweep.cells):
+        raise UserError(f"--only {only}: there are {len(sweep.cells)} runs, 0 to {len(sweep.cells) - 1}.")
+    for cell in sweep.cells:
+        sweep.recipe(cell)
+    return list(sweep.cells) if only is None else [sweep.cells[only]]
 
 
-def run_all(source: str, overrides: Sequence[str], cells: Sequence[Cell], device: str) -> dict[str, int]:
-    """Exit code of ``limbeck run`` for every cell, by name; what a cell had done before is used again.
+def run_all(sweep: Sweep, wanted: Sequence[Cell]) -> tuple[Folder, dict[str, int]]:
+    """Do the wanted runs of a sweep; what one had done before is used again.
 
-    A stop by the user (exit code 130) ends the sweep: the cells after it are not in the result.
+    Several processes may do one sweep: each takes the runs that no other has. Where several run at once on this
+    machine, speed is measured afterwards, one run at a time.
+
+    Returns:
+        The sweep's folder, and the exit code of every run by name.
 
     Raises:
         UserError: If one of them would not work, before the first begins.
+        KeyboardInterrupt, Evicted: After Ctrl-C, or SIGTERM or SIGUSR1, once every run has saved where it stands.
     """
-    from limbeck.stages.check import check
+    from limbeck.run import device_of, finished
 
-    for cell in cells:
-        check(read(source, [*overrides, *cell.overrides]))
-    codes: dict[str, int] = {}
-    source = str(Path(source).resolve()) if Path(source).exists() else source
-    for number, cell in enumerate(cells):
-        show.say(f"sweep: run {number + 1} of {len(cells)}, {cell.name}")
-        command = [sys.executable, "-m", "limbeck.cli", "run", source, *overrides, *cell.overrides]
-        codes[cell.name] = subprocess.run([*command, "--device", device], check=False).returncode
-        if codes[cell.name] in (130, -2):
-            break
-    return codes
+    if sweep.gpus:
+        device_of(f"cuda:{sweep.gpus - 1}")
+    recipes = {cell.name: sweep.recipe(cell) for cell in wanted}
+    folder, codes = _opened(sweep, recipes)
+    apart = sweep.workers > 1 and any(recipe.bench for recipe in recipes.values())
+    phases = [("evaluate", sweep.workers, "waiting"), ("run", 1, "done")] if apart else [("run", sweep.workers, "done")]
+    for verb, workers, state in phases:
+        todo = {cell.name: sweep.command(cell, verb) for cell in wanted if cell.name not in codes}
+        pool = Pool(folder, slots(workers, sweep.gpus), state)
+        until = "report" if verb == "run" else verb
+        found = do(pool, todo, lambda name, until=until: finished(recipes[name], until))  # type: ignore[misc]
+        codes |= {name: code for name, code in found.items() if code or state == "done"}
+    return folder, codes
+
+
+def _opened(sweep: Sweep, recipes: Mapping[str, Recipe]) -> tuple[Folder, dict[str, int]]:
+    """The sweep's folder, and 0 for every run that is done already; the others have been checked."""
+    from limbeck.run import finished
+    from limbeck.stages.check import check
+    from limbeck.stages.context import runs_root
+
+    before = [name for name, recipe in recipes.items() if finished(recipe)]
+    for name, recipe in recipes.items():
+        if name not in before:
+            check(recipe, to_run=True)
+    name = sweep.recipe().name
+    folder = opened(runs_root() / f"{name}-sweep", name, sweep.source, sweep.overrides, sweep.cells)
+    for done in before:
+        folder.note(done, state="done", code=0)
+    if before:
+        show.say(f"sweep: {len(before)} of {len(recipes)} runs were done before")
+    return folder, dict.fromkeys(before, 0)
+
+
+def failures(folder: Folder, codes: Mapping[str, int]) -> list[str]:
+    """For every run that failed its name, exit code, log and the log's last lines."""
+    found = []
+    for name in [name for name, code in codes.items() if code]:
+        log, code = folder.log(name), codes[name]
+        killed = f"killed by signal {-code}" + ", for lack of memory perhaps" * (code == -9)
+        found.append(f"Failed: {name} ({killed if code < 0 else f'exit code {code}'}), {log}")
+        found += [f"    {line}" for line in tail(log, LOG_LINES)]
+    return found

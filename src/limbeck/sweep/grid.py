@@ -3,43 +3,58 @@
 import itertools
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from limbeck.place import parse
 from limbeck.recipe import Recipe
 from limbeck.record import UserError
+from limbeck.sweep.labels import NOTHING, labels
 
 __all__ = ["Cell", "cells", "split_axes"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: its name, and what it changes in the recipe, as overrides."""
+    """One run of a sweep.
+
+    Attributes:
+        name: Of the run and its folder.
+        overrides: What it changes in the recipe.
+        axes: What it is called on each axis, such as ``{"distil": "kd+cwd", "seed": 0}``.
+    """
 
     name: str
     overrides: tuple[str, ...]
+    axes: Mapping[str, Any] = field(default_factory=dict)
 
 
-Variant = tuple[str, tuple[str, ...]]
-"""A part of a run's name, and its overrides."""
+@dataclass(frozen=True)
+class _Value:
+    """A value of an axis: its part of a run's name, what it is called, and its overrides."""
+
+    part: str
+    label: Any
+    overrides: tuple[str, ...]
 
 
 def cells(recipe: Recipe, axes: dict[str, list[Any]] | None = None) -> list[Cell]:
     """All runs of a recipe's matrix and further axes, the last one varying fastest; empty where there are none.
 
-    Names are the recipe's, then for every axis the variant's own name or ``<last word of the key>-<value>``.
+    Names are the recipe's, then for every axis the variant's own name or ``<last word of the key>-<value>``; lists of
+    terms are called by their kinds alone. Values of ``distil`` may be words: ``kd+cwd`` are the recipe's own terms of
+    these kinds, ``none`` is none of them.
 
     Raises:
-        UserError: If two runs would have one name.
+        UserError: If two runs would have one name, or a word names no term of the recipe.
     """
     given = {**recipe.matrix, **(axes or {})}
     if not given:
         return []
     tails = [key.rpartition(".")[2] for key in given]
-    variants = [_variants(key, axis, tails.count(key.rpartition(".")[2]) > 1) for key, axis in given.items()]
-    found = [_cell(recipe.name, chosen) for chosen in itertools.product(*variants)]
+    values = [_values(recipe, key, axis, tails.count(key.rpartition(".")[2]) > 1) for key, axis in given.items()]
+    found = [_cell(recipe.name, dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*values)]
     names = [cell.name for cell in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -48,31 +63,51 @@ def cells(recipe: Recipe, axes: dict[str, list[Any]] | None = None) -> list[Cell
 
 
 def split_axes(changes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
-    """Plain overrides, and those with several values (``seed=0,1,2``) as axes; ``[1, 2]`` is one value."""
+    """Plain overrides, and those with several values (``seed=0,1,2``) as axes; ``[1, 2]`` is one value.
+
+    Words for terms (``distil=kd+cwd``) are an axis even alone.
+    """
     plain, axes = [], {}
     for change in changes:
         key, equals, text = change.partition("=")
-        values = parse(f"value: [{text}]", f"override {key}")[0]["value"] if equals and "," in text else []
-        if len(values) > 1 and not text.lstrip().startswith(("[", "{")):
+        values = parse(f"value: [{text}]", f"override {key}")[0]["value"] if equals and text else []
+        if len(values) > 1 or (key == "distil" and values and isinstance(values[0], str)):
             axes[key] = values
         else:
             plain.append(change)
     return plain, axes
 
 
-def _variants(key: str, axis: list[Any] | dict[str, dict[str, Any]], whole_key: bool) -> list[Variant]:
+def _values(recipe: Recipe, key: str, axis: list[Any] | dict[str, dict[str, Any]], whole_key: bool) -> list[_Value]:
     if isinstance(axis, dict):
-        return [(name, tuple(_override(k, v) for k, v in changes.items())) for name, changes in axis.items()]
-    shown = key if whole_key else key.rpartition(".")[2]
-    labels = [value if isinstance(value, str | int | float) else index for index, value in enumerate(axis)]
-    return [(f"{shown}-{label}", (_override(key, value),)) for label, value in zip(labels, axis, strict=True)]
+        return [_Value(name, name, tuple(_override(k, v) for k, v in new.items())) for name, new in axis.items()]
+    if key == "distil":
+        axis = [_own_terms(recipe, value) if isinstance(value, str) else value for value in axis]
+    shown = "" if key == "distil" else f"{key if whole_key else key.rpartition('.')[2]}-"
+    named = zip(labels(axis), axis, strict=True)
+    return [_Value(f"{shown}{label}", label, (_override(key, value),)) for label, value in named]
+
+
+def _own_terms(recipe: Recipe, word: str) -> list[dict[str, Any]]:
+    """The recipe's terms of the kinds in ``kd+cwd``, as they stand."""
+    terms = [term.model_dump(mode="json", exclude_unset=True) for term in recipe.distil.terms]
+    known = list(dict.fromkeys(term["kind"] for term in terms))
+    wanted = [] if word == NOTHING else word.split("+")
+    for kind in wanted:
+        if kind not in known:
+            raise UserError(
+                f"{recipe.place / 'distil'}: no term of kind {kind!r} for distil={word}; this recipe has "
+                f"{', '.join(known) or 'none'}. Others are written out: distil=[{{kind: {kind}}}],..."
+            )
+    return [term for term in terms if term["kind"] in wanted]
 
 
 def _override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value)}"
 
 
-def _cell(name: str, chosen: Sequence[Variant]) -> Cell:
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([name, *(part for part, _ in chosen)]))
-    changes = [override for _, overrides in chosen for override in overrides]
-    return Cell(label, (*changes, f"name={label}", "matrix={}"))
+def _cell(name: str, chosen: Mapping[str, _Value]) -> Cell:
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([name, *(value.part for value in chosen.values())]))
+    changes = [override for value in chosen.values() for override in value.overrides]
+    axes = {key: value.label for key, value in chosen.items()}
+    return Cell(label, (*changes, f"name={label}", "matrix={}"), axes)

@@ -1,13 +1,10 @@
 """What happens between the steps of a training: log, validate, keep the best, save, stop, take up again."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,6 +19,7 @@ from limbeck.data.views import Views, load
 from limbeck.data.weight_file import save_weights
 from limbeck.recipe import Train
 from limbeck.record import UserError
+from limbeck.stop import SIGNALS, between_steps, error_of
 from limbeck.train import checkpoint, log
 from limbeck.train.fit import Tick, fit
 from limbeck.train.objective import Objective
@@ -120,7 +118,7 @@ def train(
         accelerator: Device, precision and processes.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, once everything is saved.
+        KeyboardInterrupt, Evicted: After Ctrl-C, or SIGTERM or SIGUSR1, once everything is saved.
         UserError: If memory runs out; names a batch that would fit.
     """
     objective.to(accelerator.device)
@@ -139,7 +137,7 @@ def train(
         objective, load(views, batches, plan.workers), optimizer, plan.settings, accelerator,
         first=first, steps=plan.steps,
     )  # fmt: skip
-    with _interrupts() as interrupted, show.bar(plan.stage, plan.steps, done=first) as bar, _memory(plan):
+    with between_steps() as interrupted, show.bar(plan.stage, plan.steps, done=first) as bar, _memory(plan):
         for tick in () if _gave_up(plan, progress) else ticks:
             progress.seconds += tick.took
             if ema:
@@ -147,7 +145,7 @@ def train(
             stop = _between(plan, tick, objective, ema, progress, validate, accelerator)
             bar.note = _note(tick, progress)
             bar.advance(tick.step)
-            asked = _agreed(interrupted.is_set(), accelerator)
+            asked = _agreed(interrupted.signum, accelerator)
             if asked or stop or tick.step == plan.steps or tick.step % plan.every(plan.settings.checkpoint.every) == 0:
                 _save(plan, tick.step, objective, optimizer, ema, progress, accelerator)
             result = Result(tick.step, progress.best, progress.best_step, first, stop, progress.seconds)
@@ -155,7 +153,7 @@ def train(
                 show.say(
                     f"{plan.stage}: stopped and saved at step {tick.step} of {plan.steps}; the same command goes on."
                 )
-                raise KeyboardInterrupt
+                raise error_of(asked)
             if stop:
                 break
     _take_best(plan, objective, ema, validate)
@@ -278,37 +276,18 @@ def _shared(value: float | None, accelerator: Accelerator) -> float | None:
     return holder[0]
 
 
-def _agreed(asked: bool, accelerator: Accelerator) -> bool:
-    """True on all processes if any of them was asked to stop."""
+def _agreed(signum: int, accelerator: Accelerator) -> int:
+    """On all processes the signal that any of them was asked to stop by; 0 if none was."""
     if accelerator.num_processes == 1:
-        return asked
-    flag = torch.tensor(float(asked), device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum") > 0)
+        return signum
+    asked = torch.tensor([float(signum == number) for number in SIGNALS], device=accelerator.device)
+    heard = accelerator.reduce(asked, reduction="sum").tolist()
+    return next((int(number) for number, times in zip(SIGNALS, heard, strict=True) if times), 0)
 
 
 def _note(tick: Tick, progress: _Progress) -> str:
     best = "" if progress.best is None else f"  best {progress.best:.2f}"
     return f"loss {float(tick.loss):.3f}{best}"
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag that is looked at between steps; the second one interrupts at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
