@@ -63,6 +63,13 @@ def test_every_row_is_measured(finished: Path) -> None:
         assert found[name]["latency_ms"]["p50"] > 0
         assert found[name]["params_m"] > 0
         assert found[name]["peak_rss_mb"] > 10
+    record = json.loads((finished / "evaluate" / "record.json").read_text())["result"]
+    names = [image["name"] for image in record["rows"][0]["images"]]
+    places = [names.index(sample["name"]) for sample in record["compared"]]
+    assert places == [1, 2]  # four places between the first and the last of four images
+    assert all(
+        (finished / "evaluate" / sample["masks"]["student.fp32.eager"]).is_file() for sample in record["compared"]
+    )
     with np.load(finished / "evaluate" / "counts.npz") as counts:
         assert set(counts) == set(found)
         for name, count in counts.items():

@@ -11,7 +11,7 @@ from PIL import Image
 from limbeck.datasets import Dataset
 from limbeck.record import whole
 
-__all__ = ["class_samples"]
+__all__ = ["class_sample", "class_samples"]
 
 
 class Answers(Protocol):
@@ -37,7 +37,7 @@ def class_samples(
     images = {row["id"]: row.get("images") or [] for row in found}
     integer = next((row["id"] for row in found if row["precision"] == "int8" and _agreements(images[row["id"]])), "")
     chosen = _chosen(images.get(reference, []), images.get(integer, []), count)
-    return [_sample(dataset, answers, index, why, folder) for index, why in chosen]
+    return [class_sample(dataset, answers, index, why, folder) for index, why in chosen]
 
 
 def _agreements(images: Sequence[dict[str, Any]]) -> bool:
@@ -64,7 +64,8 @@ def _spread(indices: Sequence[int], count: int) -> list[int]:
     return [indices[i] for i in dict.fromkeys(np.linspace(0, len(indices) - 1, count).astype(int).tolist())]
 
 
-def _sample(dataset: Dataset, answers: Answers, index: int, why: str, folder: Path) -> dict[str, Any]:
+def class_sample(dataset: Dataset, answers: Answers, index: int, why: str, folder: Path) -> dict[str, Any]:
+    """Write an image into ``folder`` and say what it is, and what every row took it for."""
     sample = dataset[index]
     name = f"{index:05d}.jpg"
     with whole(folder / name) as part:

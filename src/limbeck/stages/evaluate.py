@@ -18,7 +18,7 @@ from limbeck.metrics.evaluate import evaluate, refuse_other_sizes
 from limbeck.metrics.tally import Quality
 from limbeck.recipe import Recipe
 from limbeck.record import UserError, whole
-from limbeck.stages.class_samples import class_samples
+from limbeck.stages.class_samples import class_sample, class_samples
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_keys_of_maps
 from limbeck.stages.plan import folder_of
@@ -28,6 +28,9 @@ __all__ = ["run"]
 
 REFERENCE = "student.fp32.eager"
 """The row that all agreement is measured against."""
+
+COMPARED = 6
+"""Images kept for a look at several runs side by side: evenly spread, whatever a network makes of them."""
 
 COUNTS = "counts.npz"
 """For every row by its id, what each image adds to the classes' IoU: what a bootstrap over images draws from."""
@@ -40,7 +43,8 @@ def run(context: Context) -> dict[str, Any]:
 
     Returns:
         Classes, palette, whether every pixel has a class, how images are resized and shown to the networks, the rows
-        with their scores, the sample images, and of maps the file of counts image by image.
+        with their scores, the sample images, images that are the same in every run of these data, and of maps the
+        file of counts image by image.
 
     Raises:
         UserError: If a network does not take inputs of the sizes that the recipe asks for.
@@ -64,6 +68,7 @@ def run(context: Context) -> dict[str, Any]:
         "images": len(dataset),
         "rows": found,
         "samples": _samples(context, dataset, kept, found),
+        "compared": _compared(context, dataset, kept),
         "counts": counts,
     }
 
@@ -181,6 +186,15 @@ def _samples(context: Context, dataset: Dataset, kept: _Kept, found: list[dict[s
         return class_samples(dataset, kept, found, REFERENCE, context.recipe.evaluate.samples, folder)
     chosen = _chosen(found, context.recipe.evaluate.samples)
     return [_sample(dataset, kept, index, why, folder) for index, why in chosen]
+
+
+def _compared(context: Context, dataset: Dataset, kept: _Kept) -> list[dict[str, Any]]:
+    """Image, truth and answers of images that no score chose."""
+    folder = context.folder / folder_of(context, "evaluate") / "samples"
+    count = min(COMPARED, context.recipe.evaluate.samples)
+    spread = np.linspace(0, len(dataset) - 1, count + 2)[1:-1].round().astype(int).tolist()
+    write = _sample if context.task.dense else class_sample
+    return [write(dataset, kept, index, "evenly spread", folder) for index in dict.fromkeys(spread)]
 
 
 def _chosen(found: list[dict[str, Any]], count: int) -> list[tuple[int, str]]:
