@@ -40,7 +40,9 @@ def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     lines = [line for line in check(recipe) if not line.startswith("licence")]
     assert lines[0].startswith("data")
     assert lines[1].startswith("student")
-    assert len(lines) == 2 + bool(recipe.teacher) + len(recipe.distil.terms)
+    table = ["term", *recipe.distil.terms] if recipe.distil.terms else []
+    cached = recipe.distil.cache == "replay"
+    assert len(lines) == 2 + bool(recipe.teacher) + len(table) + cached
     assert not any(tmp_path.iterdir())
 
 

@@ -31,11 +31,14 @@ class Stopped(Exception):
     """The power went."""
 
 
-def prepare(tiny, samples, home, validate="own", distilled=False, stop_at=None, interrupts=None, **settings):
+def prepare(
+    tiny, samples, home, validate="own", distilled=False, stop_at=None, interrupts=None, teacher=None, views=None,
+    **settings,
+):  # fmt: skip
     """All that a training in the folder ``home`` needs, anew.
 
     ``stop_at`` breaks off when the batches of that step are read; ``interrupts`` is how often Ctrl-C is pressed in
-    which validation.
+    which validation; ``teacher`` makes something else of the teacher, and ``views`` is how many there are of an image.
     """
     settings = Train.model_validate({"steps": 6} | settings)
     student = tiny(dropout=0.2)
@@ -44,8 +47,10 @@ def prepare(tiny, samples, home, validate="own", distilled=False, stop_at=None, 
     data = samples(LENGTH, SIZE)
     if stop_at is not None:
         data = _stopping(data, stop_at * BATCH * settings.accumulate)
-    views = Views(data, Augmentation(SIZE, Resize(), Augment(scale=(0.7, 1.5), flip=True, color=0.3)), 5)
+    views = Views(data, Augmentation(SIZE, Resize(), Augment(scale=(0.7, 1.5), flip=True, color=0.3)), 5, views)
     given = {"terms": _terms(), "teacher": _teacher(tiny)} if distilled else {}
+    if teacher:
+        given["teacher"] = teacher(given["teacher"])
     objective = Objective(
         student, [TaskTerm("task", CrossEntropy())], mean=student.mean, std=student.std,
         modes=eager_modes(student, settings.freeze_batch_norm), **given,

@@ -1,12 +1,9 @@
 """Decoded samples in one memory-mapped file that all processes share, and all later runs."""
 
-import fcntl
 import json
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 from limbeck import show
 from limbeck.data.cache import Samples
 from limbeck.data.sample import Sample
+from limbeck.record import locked
 
 __all__ = ["Stored"]
 
@@ -74,13 +72,13 @@ class Stored:
 
     def __init__(self, samples: Samples, folder: Path, key: str, budget: int) -> None:
         self._samples, self._budget, self._key = samples, budget, key
-        self._pixels, self._index = folder / f"{key}.bin", folder / f"{key}.jsonl"
+        self._pixels, self._index, self._lock = (folder / f"{key}.{suffix}" for suffix in ("bin", "jsonl", "lock"))
         self._records: dict[int, _Record] = {}
         self._checked: set[int] = set()
         self._map: mmap.mmap | bytes = b""
         self._seen, self._end, self._told = 0, 0, False
         folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with locked(self._lock):
             self._begin()
 
     def __len__(self) -> int:
@@ -105,13 +103,6 @@ class Stored:
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapping, which belongs to one process."""
         return self.__dict__ | {"_map": b""}
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process or thread writes; a descriptor of its own, as forked ones share their lock."""
-        with self._index.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _begin(self) -> None:
         """Take up what is there, cut off a line that a killed process left; anything else begins anew."""
@@ -172,7 +163,7 @@ class Stored:
         """Add a sample behind the others, pixels first, unless another process has or there is no room."""
         target = sample.target
         data = sample.image.tobytes() + (b"" if target is None else target.tobytes())
-        with self._alone():
+        with locked(self._lock):
             self._refresh()
             at = self._end
             if index in self._records or at + len(data) > self._budget:

@@ -33,6 +33,8 @@ class _Data:
     source: Any
     counted: bool = True
     """Whether the number of classes is theirs, and not assumed."""
+    images: int | None = None
+    """Images that a taught network is trained on, unlabelled ones too; None where they are not here."""
 
 
 def files(sources: Sequence[str]) -> list[str]:
@@ -73,7 +75,7 @@ def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
     lines = [data.line, *about]
     if recipe.teacher is not None:
         teacher, about = _network(context, "teacher", data, to_run)
-        lines += [*about, *_matches(context, student, teacher)]
+        lines += [*about, *_matches(context, student, teacher, data)]
         _losses(context, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
     after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
     _losses(context, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
@@ -111,12 +113,14 @@ def _data(context: Context) -> _Data:
         _ = dataset[0]  # what is wrong with all of them shows in the first
     count = len(scored.classes)
     shown = f"{len(training)} training and {len(scored)} {recipe.evaluate.split} images under {data_root()}"
+    more = 0
     if recipe.data.unlabelled:
-        shown += f", plus {len(unlabelled(context))} unlabelled"
+        more = len(unlabelled(context))
+        shown += f", plus {more} unlabelled"
     if sources:
         names = zip(getattr(training, "sources", ()), sources, strict=True)
         shown += "; an epoch draws " + ", ".join(f"{draws} of {name}'s {num}" for name, (num, draws) in names)
-    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}", scored)
+    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}", scored, images=len(training) + more)
 
 
 def _exports(context: Context) -> None:
@@ -186,12 +190,14 @@ def _without_download(section: Model) -> dict[str, Any]:
     return {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
 
 
-def _matches(context: Context, student: Any, teacher: Any) -> list[str]:
-    """The table of what is compared with what, at which sizes, through which projector."""
+def _matches(context: Context, student: Any, teacher: Any, data: _Data) -> list[str]:
+    """The table of what is compared with what, at which sizes, through which projector; what will be kept of it."""
     from limbeck.stages.matched import matched, table
     from limbeck.stages.objective import make_terms
+    from limbeck.stages.replay import describe_cache
 
-    return table(matched(context, make_terms(context, student, teacher)))
+    rows = make_terms(context, student, teacher)
+    return [*table(matched(context, rows)), *describe_cache(context, rows, data.images)]
 
 
 def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:

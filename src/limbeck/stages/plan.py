@@ -10,7 +10,7 @@ from limbeck.stages.context import ROLES, Context
 from limbeck.stages.rows import has
 from limbeck.stages.unlabelled import unlabelled
 
-__all__ = ["Stage", "folder_of", "plan"]
+__all__ = ["Stage", "by_content", "folder_of", "plan"]
 
 BUILDS_ON = {
     "teacher": (),
@@ -93,7 +93,7 @@ def plan(context: Context) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     for name in names:
         inputs = {before: found[before].fingerprint for before in BUILDS_ON[name] if before in found}
-        reads = {"recipe": _by_content(_keys(context, name)), "data": _digests(context, name), "inputs": inputs}
+        reads = {"recipe": by_content(_keys(context, name)), "data": _digests(context, name), "inputs": inputs}
         found[name] = Stage(name, context.folder / folder_of(context, name), inputs, reads, digest(reads))
     return found
 
@@ -165,13 +165,13 @@ def _trains(context: Context, role: str) -> bool:
     return (context.section("teacher").train if role == "teacher" else context.recipe.train) is not None
 
 
-def _by_content(value: Any) -> Any:
+def by_content(value: Any) -> Any:
     """Replace paths of weights, code and images by a hash of what they hold: moving a file changes nothing."""
     if isinstance(value, list):
-        return [_by_content(item) for item in value]
+        return [by_content(item) for item in value]
     if not isinstance(value, dict):
         return value
-    found = {key: _by_content(item) for key, item in value.items()}
+    found = {key: by_content(item) for key, item in value.items()}
     for key in ("weights", "backbone_weights", "kind", "images"):
         source = str(found.get(key) or "").partition(":")[0]
         if "/" in source and Path(source).exists():

@@ -27,6 +27,7 @@ from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.matched import say_matched
 from limbeck.stages.objective import logits_terms, make_objective, make_terms
+from limbeck.stages.replay import kept_or_asked
 from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.score import validator
 from limbeck.stages.train import accelerator_for, load_role, teacher_of
@@ -160,7 +161,8 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     quantized_on(prepared)
     _keep_encoder(prepared, student)
     prepared = prepared.to(accelerator.device)
-    objective = make_objective(context, prepared, qat, terms, teacher, graph_modes(prepared, qat), student)
+    source = kept_or_asked(context, role, teacher, terms, "fp32") if teacher else None
+    objective = make_objective(context, prepared, qat, terms, source, graph_modes(prepared, qat), student)
     result = train(
         plan_for(context, role, qat),
         objective,

@@ -22,6 +22,7 @@ from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_other_answers
 from limbeck.stages.matched import say_matched
 from limbeck.stages.objective import logits_terms, make_objective, make_terms, refuse_unknown_path
+from limbeck.stages.replay import kept_or_asked
 from limbeck.stages.score import good_enough, validator
 from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.train.session import train
@@ -79,7 +80,8 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     teacher = teacher_of(context, accelerator) if distilled else None
     sections = logits_terms(context) if role == "student-longer" else context.recipe.distil.terms
     terms = make_terms(context, model, teacher.model, sections) if teacher else []
-    objective = make_objective(context, model, settings, terms, teacher)
+    source = kept_or_asked(context, role, teacher, terms, settings.precision) if teacher else None
+    objective = make_objective(context, model, settings, terms, source)
     matches = say_matched(context, terms)
     before = state_digest(teacher.model) if teacher else None
     plan = plan_for(context, role, settings)
