@@ -57,16 +57,16 @@ def prepare(
     )  # fmt: skip
     own = _accuracy(student, samples(4, SIZE), interrupts or {}) if validate == "own" else validate
     found = SimpleNamespace(plan=plan, student=student)
-    found.train = lambda: train(plan, objective, views, own, _accelerator())
+    found.train = lambda: train(plan, objective, views, own, _accelerator(settings.precision))
     found.log = lambda: [json.loads(line) for line in plan.log.read_text().splitlines()]
     found.losses = lambda: [(line["step"], line["loss"], line["lr"]) for line in found.log() if "loss" in line]
     found.scores = lambda: [(line["step"], line["miou"], line["best"]) for line in found.log() if "best" in line]
     return found
 
 
-def _accelerator():
+def _accelerator(precision):
     AcceleratorState._reset_state()
-    return Accelerator(cpu=True)
+    return Accelerator(cpu=True, mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
 def _terms():

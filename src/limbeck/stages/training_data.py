@@ -87,7 +87,8 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     seed, metric = context.recipe.seed, context.task.metric
     section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
     workers = enough_workers(context.device) if data.workers is None else data.workers
-    return Plan(role, folder, context.log, settings, metric, seed, batch, workers, length, section, sources)
+    probe = context.recipe.distil.probe
+    return Plan(role, folder, context.log, settings, metric, seed, batch, workers, length, section, sources, probe)
 
 
 MOST_WORKERS = 8

@@ -16,6 +16,7 @@ from limbeck.recipe import Train
 from limbeck.record import UserError
 from limbeck.train.objective import Objective
 from limbeck.train.optim import set_lr
+from limbeck.train.probe import Probe, Pull
 
 __all__ = ["Tick", "fit"]
 
@@ -35,6 +36,7 @@ class Tick:
         images: Images of the step on this process.
         took: Seconds it took.
         seconds: Where they went: data, teacher, loss, student (forward, backward and update); empty where not timed.
+        pulls: Gradients of the parts, where the step's were compared.
     """
 
     step: int
@@ -44,6 +46,7 @@ class Tick:
     images: int = 0
     took: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    pulls: dict[str, Pull] = field(default_factory=dict)
 
 
 def fit(
@@ -55,14 +58,16 @@ def fit(
     *,
     first: int,
     steps: int,
+    probe: Probe | None = None,
 ) -> Iterator[Tick]:
     """Take the steps ``first`` to ``steps``, yielding after each; between two the caller may do what it likes.
 
     ``loader`` yields ``settings.accumulate`` batches a step, starting at step ``first``. The learning rate, the weights
-    of the terms and the modes are functions of the step, so a training can be taken up anywhere.
+    of the terms and the modes are functions of the step, so a training can be taken up anywhere. ``probe`` looks at
+    the gradients of the terms where they are due.
 
     Raises:
-        UserError: If the loss is not finite.
+        UserError: If the loss is not finite, or a term gives no gradient.
     """
     wrapped = accelerator.prepare_model(objective)
     batches = iter(loader)
@@ -72,7 +77,7 @@ def fit(
         lr = set_lr(optimizer, settings.schedule, share)
         objective.mode(True, share)
         objective.timed = accelerator.device.type == "cpu" or step % TIMED_EVERY == 0
-        yield _step(step, wrapped, objective, batches, optimizer, settings, accelerator, share, lr)
+        yield _step(step, wrapped, objective, batches, optimizer, settings, accelerator, share, lr, probe)
 
 
 def _step(
@@ -85,6 +90,7 @@ def _step(
     accelerator: Accelerator,
     share: float,
     lr: float,
+    probe: Probe | None,
 ) -> Tick:
     tick = Tick(step + 1, torch.zeros((), device=accelerator.device), {}, lr)
     start, waited = time.perf_counter(), 0.0
@@ -95,6 +101,10 @@ def _step(
         waited += time.perf_counter() - asked
         with _gradients_shared(accelerator, wrapped, turn == settings.accumulate - 1):
             found = wrapped(batch, share)
+            if probe is not None and turn == 0 and probe.due(step):
+                asked = time.perf_counter()
+                tick.pulls = probe.look(step, found, batch, accelerator.scaler and accelerator.scaler.get_scale())
+                start += time.perf_counter() - asked
             accelerator.backward(found.loss / settings.accumulate)
         tick.loss = tick.loss + found.loss.detach() / settings.accumulate
         tick.images += len(batch["image"])

@@ -24,6 +24,7 @@ from limbeck.train import checkpoint, log
 from limbeck.train.fit import Tick, fit
 from limbeck.train.objective import Objective
 from limbeck.train.optim import Ema, make_optimizer
+from limbeck.train.probe import Probe, lines, record
 
 __all__ = ["Plan", "Result", "train"]
 
@@ -49,6 +50,7 @@ class Plan:
         length: Training samples in an epoch.
         section: Keys of the recipe that ``settings`` come from, for advice.
         sources: Of several sources, each one's samples and samples an epoch; see :class:`limbeck.data.sampler.Batches`.
+        probe: Whether the gradients of distillation terms are looked at.
     """
 
     stage: str
@@ -62,6 +64,7 @@ class Plan:
     length: int
     section: str = "train"
     sources: Sequence[tuple[int, int]] = ()
+    probe: bool = True
 
     @property
     def per_epoch(self) -> int:
@@ -136,6 +139,7 @@ def train(
     ticks = fit(
         objective, load(views, batches, plan.workers), optimizer, plan.settings, accelerator,
         first=first, steps=plan.steps,
+        probe=Probe(objective, plan.steps) if plan.probe and objective.terms else None,
     )  # fmt: skip
     with between_steps() as interrupted, show.bar(plan.stage, plan.steps, done=first) as bar, _memory(plan):
         for tick in () if _gave_up(plan, progress) else ticks:
@@ -172,6 +176,8 @@ def _between(
 ) -> bool:
     """Log and validate where it is time to; True when there is no use in going on."""
     progress.averages.add(tick)
+    if tick.pulls and accelerator.is_main_process:
+        _tell_pulls(plan, tick, objective)
     last = tick.step == plan.steps
     epoch = round(tick.step / plan.per_epoch, 4)
     if last or tick.step % max(1, plan.per_epoch // 10) == 0:
@@ -197,6 +203,13 @@ def _between(
         log.append(plan.log, line)
     progress.averages.reset()
     return _gave_up(plan, progress)
+
+
+def _tell_pulls(plan: Plan, tick: Tick, objective: Objective) -> None:
+    show.say(f"{plan.stage}: gradients of the student at step {tick.step}, at full weight")
+    for line in lines(tick.pulls, list(objective.terms)):
+        show.say(line)
+    log.append(plan.log, {"stage": plan.stage, "step": tick.step, "gradients": record(tick.pulls)})
 
 
 def _gave_up(plan: Plan, progress: _Progress) -> bool:
