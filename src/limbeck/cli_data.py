@@ -20,6 +20,7 @@ def check(data: Given) -> None:
     """Read every image and mask, and list everything that is wrong; exit code 2 if something is."""
     from rich.console import Console
 
+    from limbeck.data.inspect import grouped
     from limbeck.stages.data import check as check_data
     from limbeck.stages.data import source
 
@@ -28,7 +29,7 @@ def check(data: Given) -> None:
     if found.surveys:
         console.print(_table(found.surveys))
     for kind, lines in (("note", found.notes), ("problem", found.problems)):
-        for line in lines:
+        for line in grouped(lines):
             console.print(f"{kind}: {line}", markup=False)
     if found.problems:
         console.print(f"{len(found.problems)} problem{'s' * (len(found.problems) > 1)}")

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,29 @@ def test_every_planted_problem_is_found(folder):
         assert sum(line.startswith(f"problem: {place}") and words in line for line in problems) == 1, words
     assert len(problems) == 7
     assert "7 problems" in found.output
+
+
+def test_equal_problems_are_one_line(folder):
+    masks = folder / "annotations" / "training"
+    for number in range(6):
+        add(folder, "training", f"x{number}", 40 + number)
+        Image.fromarray(np.full((12, 16), 7 + number, np.uint8)).save(masks / f"x{number}.png")
+    Image.fromarray(np.zeros((5, 16), np.uint8)).save(masks / "t2.png")
+    for number in range(2):
+        add(folder, "validation", f"copy{number}", number)
+    found = limbeck("check", folder)
+    assert found.exit_code == 2
+    told = found.output[found.output.index("problem: ") :].splitlines()
+    assert [line.startswith("problem: ") for line in told] == [True, True, False, True, False, False]
+    assert "t2.png: the mask is 5x16" in told[0]
+    assert "x0.png: class ids 7 are out of range" in told[1]
+    assert told[2].split(": ")[0] == "  5 more like it"
+    assert [Path(place).name for place in told[2].partition(": ")[2].split(", ")] == [
+        "x1.png", "x2.png", "x3.png", "and 2 more",
+    ]  # fmt: skip
+    assert "t0 in training and copy0 in validation: what is trained on" in told[3]
+    assert told[4] == "  1 more like it: the same image is t1 in training and copy1 in validation"
+    assert told[5] == "9 problems"
 
 
 def test_a_repaired_file_is_no_problem_any_more(folder):

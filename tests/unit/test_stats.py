@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from limbeck.data.sample import VOID, Sample
-from limbeck.data.stats import cache_folder, count_classes
+from limbeck.data.stats import cache_folder, contents, copies, count_classes
 from limbeck.record import UserError
 
 
@@ -58,9 +58,17 @@ def test_the_second_time_nothing_is_read(samples):
     assert Once.reads == 13
 
 
+def test_copies_are_found_by_their_pixels(samples):
+    """The first three of five are those of three; equal bytes of another shape are another image."""
+    five, three, turned = (contents(samples(n, size=size)) for n, size in ((5, (16, 24)), (3, (16, 24)), (3, (24, 16))))
+    assert sorted(name for names in five.images.values() for name in names) == [f"tiny-{n}" for n in range(5)]
+    found = copies({"training": five.images, "validation": three.images, "test": turned.images})
+    assert found == [{"training": [f"tiny-{n}"], "validation": [f"tiny-{n}"]} for n in range(3)]
+
+
 def test_progress_counts_to_the_end(samples):
     seen = []
-    count_classes(samples(4), lambda done, total: seen.append((done, total)))
+    contents(samples(4), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -1,7 +1,7 @@
 """One tolerant pass over a split: what is in it, and everything that is wrong with it."""
 
-import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.sample import Sample, void_of
-from limbeck.data.stats import Known, cache_folder
+from limbeck.data.stats import Known, cache_folder, copies, hash_of
 from limbeck.record import UserError, digest, read_json, write_json
 
-__all__ = ["Survey", "duplicates", "survey"]
+__all__ = ["Survey", "duplicates", "grouped", "survey"]
 
 MADE_BY = 2
 """Changes when a survey of the same data would say something else."""
@@ -107,7 +107,7 @@ def _look(dataset: Known, index: int, count: int) -> _Look | str:
     pixels, void = _classes(sample, count)
     levels = np.stack([np.bincount(sample.image[..., channel].ravel(), minlength=256) for channel in range(3)])
     size = f"{sample.image.shape[0]}x{sample.image.shape[1]}"
-    key = hashlib.blake2b(sample.image.tobytes(), digest_size=12, person=size.encode()[:16]).hexdigest()
+    key = hash_of(sample.image)
     return _Look(sample.name, size, key, sample.target is not None and sample.labelled, void, pixels, levels)
 
 
@@ -129,13 +129,43 @@ def _moments(levels: Any) -> tuple[list[float], list[float]]:
 
 def duplicates(surveys: Mapping[str, Survey]) -> list[str]:
     """A line for every image that is, pixel for pixel, in more than one split."""
-    where: dict[str, dict[str, list[str]]] = {}
-    for split, found in surveys.items():
-        for key, names in found.pixels.items():
-            where.setdefault(key, {})[split] = names
-    return [_same(splits) for splits in where.values() if len(splits) > 1]
+    return [_same(splits) for splits in copies({split: found.pixels for split, found in surveys.items()})]
 
 
 def _same(splits: Mapping[str, Iterable[str]]) -> str:
     shown = " and ".join(f"{', '.join(names)} in {split}" for split, names in splits.items())
     return f"the same image is {shown}: what is trained on must not be scored."
+
+
+SHOWN = 3
+"""Places of equal problems that are named after the first."""
+
+
+def grouped(problems: Iterable[str]) -> list[str]:
+    """A line for each sort of problem: the first of it in full, how many are like it, and where the next of them are.
+
+    Problems are ``place: what``, or ``split: place: what``; they are of one sort if they say the same in one split,
+    numbers aside.
+    """
+    sorts: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for line in problems:
+        split, place, what = _parts(line)
+        sorts.setdefault((split, re.sub(r"\d+", "#", what)), []).append((place, line))
+    return [_told(places) for places in sorts.values()]
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    """Split, place and what is wrong, as far as a problem says them."""
+    split, _, rest = line.partition(": ")
+    place, colon, what = rest.partition(": ")
+    if split.isidentifier() and colon:
+        return split, place, what
+    return ("", split, rest)
+
+
+def _told(problems: list[tuple[str, str]]) -> str:
+    (_, first), *others = problems
+    if not others:
+        return first
+    more = f", and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return f"{first}\n  {len(others)} more like it: {', '.join(place for place, _ in others[:SHOWN])}{more}"

@@ -63,11 +63,18 @@ class Context:
     folder: Path
     device: str = "cpu"
     _datasets: dict[str, Dataset] = field(default_factory=dict, repr=False)
+    _said: set[str] = field(default_factory=set, repr=False)
 
     @property
     def log(self) -> Path:
         """The run's metrics.jsonl."""
         return self.folder / "metrics.jsonl"
+
+    def say_once(self, text: str) -> None:
+        """Print a line that several trainings of the run have to say."""
+        if text not in self._said:
+            show.say(text)
+        self._said.add(text)
 
     def dataset(self, split: str) -> Dataset:
         """A split of the recipe's data, built once."""

@@ -1,13 +1,15 @@
 """What a network of a run is trained on, and for how long."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from limbeck import show
-from limbeck.data.stats import count_classes
+from limbeck.data.stats import Contents, contents, copies
 from limbeck.data.transforms import Augmentation
 from limbeck.data.unlabelled import Joined
 from limbeck.data.views import Views
@@ -18,6 +20,9 @@ from limbeck.stages.context import Context
 from limbeck.stages.objective import logits_terms
 from limbeck.stages.unlabelled import unlabelled
 from limbeck.train.session import Plan
+
+SHOWN = 3
+"""Names in a line."""
 
 __all__ = ["check_data", "enough_workers", "plan_for", "training", "views_of"]
 
@@ -38,23 +43,42 @@ def is_taught(context: Context, role: str) -> bool:
 
 
 def check_data(context: Context, role: str) -> None:
-    """Read every file that a role trains on or is selected by, before the first step; remembered by digest.
+    """Read every file that a role trains on or is scored on, before the first step; remembered by digest.
+
+    Images that are scored and trained on are said, once a run.
 
     Raises:
         UserError: For a file that cannot be used, or if neither labels nor a teacher say anything about the images.
     """
-    splits: dict[str, Any] = {split: context.dataset(split) for split in ("training", "validation")}
+    wanted = dict.fromkeys(("training", "validation", context.recipe.evaluate.split))
+    splits: dict[str, Any] = {split: context.dataset(split) for split in wanted}
     if is_taught(context, role) and context.recipe.data.unlabelled:
         splits["unlabelled"] = unlabelled(context)
+    found = {}
     for split, dataset in splits.items():
         with show.bar(f"check of the {split} data", len(dataset), unit="images") as bar:
-            count_classes(dataset, partial(_advance, bar))
-    if not is_taught(context, role) and not any(count_classes(splits["training"]).pixels):
+            found[split] = contents(dataset, partial(_advance, bar))
+    _say_copies(context, found)
+    if not is_taught(context, role) and not any(found["training"].counts.pixels):
         labels = "masks" if context.task.dense else "classes"
         raise UserError(
             f"{context.recipe.place / 'data'}: the training images have no {labels}, "
             f"and {role} has no teacher to learn from."
         )
+
+
+def _say_copies(context: Context, found: Mapping[str, Contents]) -> None:
+    """Say which scored images are trained on as well, pixel for pixel."""
+    for trained, scored in itertools.product(("training", "unlabelled"), ("validation", "test")):
+        if trained in found and scored in found:
+            twice = copies({split: found[split].images for split in (trained, scored)})
+            names = [name for splits in twice for name in splits[scored]]
+            if names:
+                more = ", ..." if len(names) > SHOWN else ""
+                context.say_once(
+                    f"data: {len(names)} of the {scored} images are {trained} images too, pixel for pixel "
+                    f"({', '.join(names[:SHOWN])}{more}); what is trained on should not be scored."
+                )
 
 
 def _advance(bar: show.Bar, done: int, total: int) -> None:
