@@ -6,10 +6,10 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["UserError", "digest", "file_digest", "locked", "read_json", "whole", "write_json", "write_text"]
 
@@ -62,12 +62,37 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let no other process into the block that locks the same file; one that dies, however, lets go of it."""
+def locked(path: Path, busy: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let no other process into the block that locks the same file; one that dies, however, lets go of it.
+
+    Args:
+        path: The file; it stays.
+        busy: Called once before waiting for another process.
+
+    Raises:
+        UserError: If the file system knows no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
+        try:
+            _lock(stream, busy)
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be locked ({error.strerror}); several processes can only share a file system that can."
+            ) from error
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)  # processes that were forked meanwhile have the file open too
+
+
+def _lock(stream: IO[str], busy: Callable[[], None] | None) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if busy is not None:
+            busy()
         fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from limbeck.stages.check import check
 from limbeck.stages.context import Context, runs_root
 from limbeck.stages.licences import non_commercial, terms
 from limbeck.stages.plan import Stage, plan
+from limbeck.stages.share import give, held, take
 
 __all__ = ["STAGES", "device_of", "environment", "finished", "run"]
 
@@ -122,10 +123,22 @@ def _clear(context: Context, everything: Mapping[str, Stage], forced: set[str]) 
 
 
 def _do(context: Context, stage: Stage, again: bool) -> None:
-    """Do a stage and record it, or say that it is done."""
-    if not again:
-        show.say(f"{stage.name}: done before")
-        return
+    """Do a stage, or take what another run of a sweep made; or say that it is done."""
+    with held(stage) as shared:
+        made_by = take(shared, stage) if shared is not None and again else None
+        if made_by is not None:
+            show.say(f"{stage.name}: taken from {made_by}")
+            return
+        if again:
+            _make(context, stage)
+        else:
+            show.say(f"{stage.name}: done before")
+        if shared is not None:
+            give(shared, stage)
+
+
+def _make(context: Context, stage: Stage) -> None:
+    """Do a stage and record it."""
     if is_first_process():
         write_json(stage.folder / "started.json", {"fingerprint": stage.fingerprint, "reads": stage.reads})
     show.say(f"{stage.name}: begins")

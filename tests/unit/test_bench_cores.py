@@ -9,6 +9,7 @@ from limbeck.runtimes._cores import cpu_has_bf16, physical_cores
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Four cores with two threads each, no quota; returns a function that puts a file into it."""
+    monkeypatch.delenv("LIMBECK_CORES", raising=False)
     monkeypatch.setattr(_cores, "CPUS", tmp_path / "cpus")
     monkeypatch.setattr(_cores, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(_cores, "MEMBERSHIP", tmp_path / "membership")
@@ -30,6 +31,12 @@ def test_threads_of_one_core_count_once(machine):
 def test_affinity_leaves_fewer(machine, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 5})
     assert physical_cores() == 2
+
+
+@pytest.mark.parametrize(("given", "cores"), [("3", 3), ("99", 4), ("0", 1), ("", 4), ("some", 4)])
+def test_one_of_several_processes_has_its_share(machine, monkeypatch, given, cores):
+    monkeypatch.setenv("LIMBECK_CORES", given)
+    assert physical_cores() == cores
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", 4), ("300000 100000", 3), ("50000 100000", 1)])

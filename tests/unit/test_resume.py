@@ -7,6 +7,7 @@ import pytest
 import torch
 from _training import EVERY_STEP, Stopped, prepare, same
 
+from limbeck.stop import Evicted
 from limbeck.train import checkpoint
 
 FULL = {
@@ -103,13 +104,16 @@ def test_several_stops(begin, whole):
     matches(again, again.train(), expected)
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(begin, whole, capsys):
+@pytest.mark.parametrize(
+    ("signum", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Evicted), (signal.SIGUSR1, Evicted)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(signum, error, begin, whole, capsys):
     settings = FULL | {"checkpoint": {"every": 100.0}}
     expected = uninterrupted(begin, whole, **settings)
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        begin("stopped", distilled=True, interrupts={2: 1}, **settings).train()
-    assert signal.getsignal(signal.SIGINT) is handler
+    handler = signal.getsignal(signum)
+    with pytest.raises(error):
+        begin("stopped", distilled=True, interrupts={2: [signum]}, **settings).train()
+    assert signal.getsignal(signum) is handler
     assert "student: stopped and saved at step 2 of 12; the same command goes on." in capsys.readouterr().err
     again = begin("stopped", distilled=True, **settings)
     result = again.train()
@@ -118,7 +122,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(begin, whole, capsys):
 
 
 def test_a_second_ctrl_c_ends_at_once(begin):
-    run = begin(interrupts={1: 2}, validate_every=EVERY_STEP)
+    run = begin(interrupts={1: [signal.SIGINT] * 2}, validate_every=EVERY_STEP)
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert checkpoint.latest(run.plan.folder / "checkpoints") is None
@@ -128,7 +132,7 @@ def test_ctrl_c_in_the_last_step_loses_nothing(begin, whole):
     settings = {"steps": 6, "validate_every": EVERY_STEP}
     expected = uninterrupted(begin, whole, **settings)
     with pytest.raises(KeyboardInterrupt):
-        begin("stopped", distilled=True, interrupts={6: 1}, **settings).train()
+        begin("stopped", distilled=True, interrupts={6: [signal.SIGINT]}, **settings).train()
     again = begin("stopped", distilled=True, **settings)
     matches(again, again.train(), expected)
 

@@ -82,7 +82,7 @@ def test_terms_are_called_by_their_kinds() -> None:
 
 
 def test_words_choose_among_the_terms_of_the_recipe(recipe: Path) -> None:
-    plain, axes = split_axes(["distil=none,kd,[{kind: cwd}]", "distil.0.weight=2"])
+    plain, axes = split_axes(["distil=none,kd,[{kind: cwd, weight: 1}]", "distil.0.weight=2"])
     found = cells(read(recipe, [*plain, "matrix={}"]), axes)
     assert [cell.name for cell in found] == ["table-none", "table-kd", "table-cwd"]
     assert [cell.axes for cell in found] == [{"distil": "none"}, {"distil": "kd"}, {"distil": "cwd"}]

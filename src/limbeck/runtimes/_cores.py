@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["cpu_has_bf16", "physical_cores"]
+__all__ = ["cores_given", "cpu_has_bf16", "physical_cores"]
 
 CPUS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
@@ -14,8 +14,14 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def physical_cores() -> int:
-    """Physical cores within this process' affinity mask and its cgroup's CPU quota; at least 1."""
-    return max(1, min(_cores_in_affinity(), _cores_in_quota()))
+    """Physical cores within this process' affinity mask, its cgroup's CPU quota and ``LIMBECK_CORES``; at least 1."""
+    return max(1, min(_cores_in_affinity(), _cores_in_quota(), cores_given()))
+
+
+def cores_given() -> int:
+    """Cores that ``LIMBECK_CORES`` leaves to this process, one of several; very many where it says nothing."""
+    given = os.environ.get("LIMBECK_CORES", "")
+    return max(1, int(given)) if given.isdecimal() else _UNLIMITED
 
 
 def cpu_has_bf16() -> bool:

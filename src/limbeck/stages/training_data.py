@@ -16,6 +16,7 @@ from limbeck.data.views import Views
 from limbeck.datasets import Dataset, drawn
 from limbeck.recipe import Train
 from limbeck.record import UserError
+from limbeck.runtimes._cores import cores_given
 from limbeck.stages.context import Context
 from limbeck.stages.objective import logits_terms
 from limbeck.stages.unlabelled import unlabelled
@@ -126,5 +127,5 @@ def enough_workers(device: str) -> int:
     if device == "cpu" or (SHARED.is_dir() and shutil.disk_usage(SHARED).free < ENOUGH_SHARED):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    mine = min(cores, cores_given()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(MOST_WORKERS, max(0, mine - 1))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from limbeck.runtimes._cores import physical_cores
+from limbeck.stages.share import SHARED
 from limbeck.stop import LATER, STOPPED
 from limbeck.sweep.folder import Folder
 
@@ -70,7 +71,9 @@ class Pool:
         with log.open("ab") as stream:
             stream.write(f"--- {datetime.now().isoformat(' ', 'seconds')}\n".encode())
             stream.flush()
-            environment = os.environ | self._slots[slot] | {"PYTHONUNBUFFERED": "1"}
+            environment = (
+                os.environ | self._slots[slot] | {"PYTHONUNBUFFERED": "1", SHARED: str(self.folder.shared.resolve())}
+            )
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=environment,
                 pass_fds=[self._claims[name].fileno()],
@@ -110,17 +113,13 @@ def state_of(code: int, done: str = "done") -> str:
 
 
 def slots(workers: int, gpus: int) -> list[dict[str, str]]:
-    """What is set for each process at once: its share of the threads, its own GPU."""
-    shared = {"OMP_NUM_THREADS": str(_threads(workers))} if workers > 1 else {}
+    """What is set for each process at once: its share of the cores, its own GPU."""
+    share = str(max(1, physical_cores() // workers))
+    shared = {"LIMBECK_CORES": share, "OMP_NUM_THREADS": share} if workers > 1 else {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(index) for index in range(gpus)]
     cards = [{"CUDA_VISIBLE_DEVICES": names[index % gpus]} if gpus else {} for index in range(workers)]
     return [shared | card for card in cards]
-
-
-def _threads(workers: int) -> int:
-    """Threads of each process: the machine's cores divided, or fewer where the environment says so."""
-    return max(1, min(physical_cores() // workers, int(os.environ.get("OMP_NUM_THREADS") or physical_cores())))
 
 
 def tail(log: Path, lines: int) -> list[str]:
