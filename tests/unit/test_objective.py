@@ -90,8 +90,19 @@ def test_the_teacher_is_held_and_not_owned(make, teacher):
 def test_the_teacher_keeps_no_graph(teacher):
     watching = Teacher(teacher, teacher.mean, teacher.std, ["backbone"])
     found = watching({"image": BATCH["image"].clone().requires_grad_()})
-    assert set(found) == {"backbone", "logits"}
+    assert set(found) == {"backbone"}
     assert not any(tensor.requires_grad for tensor in found.values())
+
+
+@pytest.mark.parametrize(("paths", "runs"), [(["backbone"], 0), (["backbone.2", "backbone"], 0), (["logits"], 1)])
+def test_the_teacher_computes_nothing_after_the_last_place(teacher, paths, runs):
+    ran = []
+    teacher.classifier.register_forward_hook(lambda *_: ran.append(1))
+    whole = Teacher(teacher, teacher.mean, teacher.std, [*paths, "logits"])(BATCH)
+    ran.clear()
+    found = Teacher(teacher, teacher.mean, teacher.std, paths)(BATCH)
+    assert len(ran) == runs
+    assert all(torch.equal(found[path], whole[path]) for path in paths)
 
 
 def test_normalisation_is_not_saved(make):

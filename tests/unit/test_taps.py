@@ -166,3 +166,20 @@ def test_what_is_overwritten_later_is_refused():
 def test_in_inference_mode_taps_work_still(student):
     with torch.inference_mode():
         assert "backbone" in Tapped(student, ["backbone"])(IMAGE)[1]
+
+
+def test_only_what_is_tapped_is_computed(student):
+    student.eval()
+    ran = []
+    student.classifier.register_forward_hook(lambda *_: ran.append(1))
+    tapped = Tapped(student, ["backbone", "backbone.2"])
+    found = tapped.only(IMAGE)
+    assert (list(found), ran) == (["backbone.2", "backbone"], [])
+    whole = tapped(IMAGE)[1]
+    assert ran == [1]
+    assert all(torch.equal(found[path], whole[path]) for path in found)
+    assert student(IMAGE).shape[1] == 4, "alone, the network runs to its end"
+    assert len(ran) == 2
+    student.aux = nn.Identity()
+    with pytest.raises(UserError, match="aux did not run"):
+        Tapped(student, ["aux"], "teacher").only(IMAGE)

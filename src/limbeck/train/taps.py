@@ -1,7 +1,8 @@
 """Taps: what a network computed at named places, next to its logits."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,10 @@ __all__ = ["LOGITS", "Tapped"]
 
 LOGITS = "logits"
 """The path that means the network's own output."""
+
+
+class _Enough(Exception):  # noqa: N818
+    """Everything that was asked for is there."""
 
 
 class Tapped:
@@ -33,7 +38,7 @@ class Tapped:
                 raise UserError(_unknown(path, [name for name in known if name], owner))
         self._seen: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
-        self._listening = False
+        self._listening, self._stops = False, False
         self._hooks = [known[path].register_forward_hook(partial(self._keep, path)) for path in self.paths]
 
     def _keep(self, path: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -47,6 +52,8 @@ class Tapped:
         self._seen[path] = found
         if not found.is_inference():  # those keep no count of their changes
             self._versions[path] = found._version
+        if self._stops and len(self._seen) == len(self.paths):
+            raise _Enough
 
     def __call__(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and the tapped tensors by path, ``logits`` among them.
@@ -54,20 +61,39 @@ class Tapped:
         Raises:
             UserError: If a tapped module did not run, or what it gave was overwritten by a later one.
         """
-        self._listening = True
-        try:
+        with self._listening_in():
             logits: Tensor = self.model(image)
-            missing = [path for path in self.paths if path not in self._seen]
-            if missing:
-                raise UserError(f"{self.owner}.{missing[0]} did not run in this forward pass; tap another module.")
-            changed = [path for path, version in self._versions.items() if self._seen[path]._version != version]
-            if changed:
-                raise UserError(f"{self.owner}.{changed[0]} is changed in place afterwards; tap the next module.")
-            return logits, {**self._seen, LOGITS: logits}
+            return logits, {**self._heard(), LOGITS: logits}
+
+    def only(self, image: Tensor) -> dict[str, Tensor]:
+        """The tapped tensors alone; nothing is computed that comes after the last of them.
+
+        Raises:
+            UserError: As for a call, but for what happens after the last of them.
+        """
+        with self._listening_in(stops=True):
+            with suppress(_Enough):
+                self.model(image)
+            return self._heard()
+
+    @contextmanager
+    def _listening_in(self, stops: bool = False) -> Iterator[None]:
+        self._listening, self._stops = True, stops
+        try:
+            yield
         finally:
             self._listening = False
             self._seen.clear()
             self._versions.clear()
+
+    def _heard(self) -> dict[str, Tensor]:
+        missing = [path for path in self.paths if path not in self._seen]
+        if missing:
+            raise UserError(f"{self.owner}.{missing[0]} did not run in this forward pass; tap another module.")
+        changed = [path for path, version in self._versions.items() if self._seen[path]._version != version]
+        if changed:
+            raise UserError(f"{self.owner}.{changed[0]} is changed in place afterwards; tap the next module.")
+        return dict(self._seen)
 
     def close(self) -> None:
         """Remove the hooks."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from limbeck.data.views import Batch
 from limbeck.graph.network import with_channels
-from limbeck.train.taps import Tapped
+from limbeck.train.taps import LOGITS, Tapped
 
 __all__ = ["Source", "Teacher", "channels"]
 
@@ -31,14 +31,15 @@ class Teacher:
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], paths: Sequence[str]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.mean, self.std = channels(mean), channels(std)
-        self.tapped = Tapped(self.model, paths, "teacher")
+        self.tapped, self._whole = Tapped(self.model, paths, "teacher"), LOGITS in paths
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
-        """What it computes at the tapped places for the batch's images in 0..1."""
+        """What it computes at the tapped places for the batch's images in 0..1, and no further."""
         assert not self.model.training
         image = with_channels(batch["image"], self.mean.shape[1])
-        return self.tapped((image - self.mean.to(image.device)) / self.std.to(image.device))[1]
+        image = (image - self.mean.to(image.device)) / self.std.to(image.device)
+        return self.tapped(image)[1] if self._whole else self.tapped.only(image)
 
     def close(self) -> None:
         """Take its hooks off."""
