@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tf
 from limbeck.data import transforms
 from limbeck.data.augment import CAMERA, DRAWN, WEATHER, effects
 from limbeck.data.augment_camera import blur, gray, jpeg, noise
-from limbeck.data.augment_color import color_jitter, hue, photometric
+from limbeck.data.augment_color import photometric
 from limbeck.data.augment_weather import dusk, fog, gravel, rain, shadow, snow
 from limbeck.data.sample import VOID, Sample
 from limbeck.data.sampler import Batches
@@ -77,21 +77,6 @@ def test_published_augmentations_stay_as_they_were(picture, color):
         found = Augmentation((48, 64), Resize(), augment)(sample, torch.Generator().manual_seed(seed))
         assert torch.equal(found[0], image)
         assert torch.equal(found[1], target)
-
-
-@pytest.mark.parametrize("levels", [256, 4, 2])
-@pytest.mark.parametrize("turn", [0.0, 0.5, -0.5, 1 / 6, -1e-9, 0.03, -0.21])
-def test_hue_is_torchvisions_bit_for_bit(levels, turn):
-    rng = torch.Generator().manual_seed(levels)
-    image = torch.randint(0, levels, (3, 200, 300), generator=rng, dtype=torch.uint8) * (255 // (levels - 1))
-    assert torch.equal(hue(image, turn), tf.adjust_hue(image, turn))
-
-
-def test_colour_needs_no_global_stream():
-    image = torch.from_numpy(street().image).permute(2, 0, 1)
-    before = torch.get_rng_state()
-    color_jitter(image, 0.5, torch.Generator().manual_seed(0))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", EFFECTS)

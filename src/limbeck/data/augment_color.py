@@ -5,86 +5,63 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tf
 
-__all__ = ["color_jitter", "hue", "photometric"]
+from limbeck.data.augment_hue import hue
 
-Bytes = NDArray[np.uint8]
+__all__ = ["color_jitter", "photometric"]
+
 Floats = NDArray[np.float32]
 
 
 def color_jitter(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation within 1 -+ ``strength`` and hue within a tenth of it, in random order.
 
-    Draws and returns bit for bit what ``torchvision.transforms.v2.ColorJitter`` does from the same stream.
+    Draws and returns bit for bit what ``torchvision.transforms.v2.ColorJitter`` does from the same stream, in half
+    of its time: between the steps levels stay whole numbers in float32, as torch is slow to make bytes of them.
     """
     order = torch.randperm(4, generator=rng).tolist()
     low, tenth = max(0.0, 1.0 - strength), strength / 10
     factors = [_drawn(low, 1 + strength, rng) for _ in range(3)] + [_drawn(-tenth, tenth, rng)]
-    steps = (tf.adjust_brightness_image, tf.adjust_contrast_image, tf.adjust_saturation_image, hue)
-    image = image.contiguous()  # planes: several times faster than interleaved channels
+    steps = (_brightness, _contrast, _saturation, _hue)
+    levels = image.contiguous().float()  # planes: several times faster than interleaved channels
     for step in order:
-        image = steps[step](image, factors[step])
-    return image
+        levels = steps[step](levels, factors[step])
+    return _as_bytes(levels)
 
 
 def _drawn(low: float, high: float, rng: torch.Generator) -> float:
     return float(torch.empty(1).uniform_(low, high, generator=rng))
 
 
-def hue(image: Tensor, turn: float) -> Tensor:
-    """Hue of a uint8 image turned by a share of the circle: torchvision's ``adjust_hue``, bit for bit, and faster.
-
-    A turn moves the largest and the smallest channel of a pixel without changing them, and changes the middle one:
-    only that is computed, and the order of the three is chosen among bytes.
-    """
-    red, green, blue = image.numpy()
-    high = np.maximum(np.maximum(red, green), blue)
-    low = np.minimum(np.minimum(red, green), blue)
-    is_red, is_green = _mask(high == red), _mask(high == green)
-    ahead = _chosen(is_red, blue, _chosen(is_green, red, green))
-    behind = _chosen(is_red, green, _chosen(is_green, blue, red))
-    third = _chosen(is_red, np.uint8(0), _chosen(is_green, np.uint8(2), np.uint8(4)))
-    value, grey = _unit(high), high == low
-    span = value - _unit(low)
-    divisor = span + grey  # where all channels are equal there is nothing to divide
-    sector = (value - _unit(ahead)) / divisor + third - (value - _unit(behind)) / divisor
-    sector = _fraction(_fraction(sector * np.float32(1 / 6) + 1) + np.float32(turn)) * 6
-    whole = np.floor(sector)
-    saturation = span / (value + grey * (1 - value))
-    rising = (sector - whole) * saturation
-    odd = whole.astype(np.uint8) & 1
-    middle = np.where(odd, 1 - rising, rising + (1 - saturation)) * value
-    middle = (np.clip(middle, 0, 1) * np.float32(255.999)).astype(np.uint8)
-    return torch.from_numpy(_dealt(whole.astype(np.uint8), high, middle, low))
+def _brightness(levels: Tensor, factor: float) -> Tensor:
+    return _whole(levels.mul_(factor))
 
 
-def _unit(channel: Bytes) -> Floats:
-    return channel.astype(np.float32) * np.float32(1 / 255)
+def _contrast(levels: Tensor, factor: float) -> Tensor:
+    mean = _grey(levels).mean(dim=(-3, -2, -1), keepdim=True)
+    return _whole(levels.mul_(factor).add_(mean, alpha=1 - factor))
 
 
-def _fraction(value: Floats) -> Floats:
-    found: Floats = value - np.floor(value)
-    return found
+def _saturation(levels: Tensor, factor: float) -> Tensor:
+    grey = _grey(levels)
+    return _whole(levels.mul_(factor).add_(grey, alpha=1 - factor))
 
 
-def _mask(where: NDArray[np.bool_]) -> Bytes:
-    return np.negative(where.view(np.uint8))
+def _hue(levels: Tensor, turn: float) -> Tensor:
+    return hue(_as_bytes(levels), turn).float()
 
 
-def _chosen(mask: Bytes, one: Bytes | np.uint8, other: Bytes | np.uint8) -> Bytes:
-    """``np.where`` among bytes, in a tenth of its time; ``mask`` is 255 or 0."""
-    return ((one ^ other) & mask) ^ other
+def _whole(levels: Tensor) -> Tensor:
+    return levels.clamp_(0, 255).floor_()
 
 
-def _dealt(sector: Bytes, high: Bytes, middle: Bytes, low: Bytes) -> Bytes:
-    """RGB of the largest, middle and smallest channel in each sixth of the hue circle; a sixth sixth is the first."""
-    is_ = [sector == number for number in range(6)]
-    is_[0] |= sector == 6
-    red = _chosen(_mask(is_[2] | is_[3]), low, _chosen(_mask(is_[1] | is_[4]), middle, high))
-    green = _chosen(_mask(is_[4] | is_[5]), low, _chosen(_mask(is_[0] | is_[3]), middle, high))
-    blue = _chosen(_mask(is_[0] | is_[1]), low, _chosen(_mask(is_[2] | is_[5]), middle, high))
-    return np.stack((red, green, blue))
+def _grey(levels: Tensor) -> Tensor:
+    red, green, blue = levels.unbind(-3)
+    return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_()[None]
+
+
+def _as_bytes(levels: Tensor) -> Tensor:
+    return torch.from_numpy(levels.numpy().astype(np.uint8))  # in a seventh of the time of torch's own
 
 
 def photometric(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """Joint transforms of image and target, drawn from one random stream a sample."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -127,8 +128,10 @@ class Crop:
     def mask(self, mask: NDArray[np.integer], zoomed: tuple[int, int]) -> NDArray[np.int64]:
         """Class ids [h, w] of a mask [h', w'], resized to ``zoomed`` by the nearest pixel inside the window alone."""
         (rows, down), (columns, across) = self._overlap(zoomed)
-        found = np.full(self.size, VOID, np.int64)
         above, beside = _nearest(mask.shape[0], zoomed[0])[rows], _nearest(mask.shape[1], zoomed[1])[columns]
+        if (len(above), len(beside)) == self.size:
+            return mask[above][:, beside[::-1] if self.flip else beside].astype(np.int64)
+        found = np.full(self.size, VOID, np.int64)
         (found[:, ::-1] if self.flip else found)[down, across] = mask[above][:, beside]
         return found
 
@@ -148,10 +151,12 @@ def _resized(image: NDArray[np.uint8], size: tuple[int, int], interpolation: str
     return pixels
 
 
+@lru_cache(maxsize=1024)
 def _nearest(side: int, zoomed: int) -> NDArray[np.int64]:
     """Which of ``side`` pixels each of ``zoomed`` is taken from: torch's own answer, as its roundings are its own."""
     ramp = torch.arange(side, dtype=torch.float32)[None, None, None]
     found: NDArray[np.int64] = F.interpolate(ramp, (1, zoomed), mode="nearest-exact").long().numpy()[0, 0, 0]
+    found.setflags(write=False)
     return found
 
 
