@@ -21,7 +21,16 @@ SETTINGS = {"edge": {"width": 1}}
 
 
 def make(kind):
-    return build("losses", {"kind": kind, **SETTINGS.get(kind, {})}, "test", class_counts=COUNTS)
+    found = build("losses", {"kind": kind, **SETTINGS.get(kind, {})}, "test", class_counts=COUNTS, num_classes=CLASSES)
+    if hasattr(found, "bind"):
+        torch.manual_seed(0)
+        shapes = [SHAPE, (*SHAPE[:2], 3, 4)] if has(found, "levels") else [SHAPE]
+        found.bind(shapes, shapes)
+    return found
+
+
+def has(loss, name):
+    return getattr(loss, name, False)
 
 
 def distils(kind):
@@ -30,25 +39,33 @@ def distils(kind):
 
 DISTILLATION = [kind for kind in names("losses") if distils(kind)]
 TASK = [kind for kind in names("losses") if not distils(kind)]
-BLIND = ("attention", "cgd", "cosine", "cwd", "hint", "pkd")
-"""Losses that do not look at labels by their own formula, so that void is nothing to them."""
+PROPERTIES = {"equality", "void", "batch_split", "repeat", "permutation", "compile"}
+"""What a formula may lack; then the test sees that it does."""
 
 
 ONE_CHANNEL = ("edge",)
 """Losses of a head that says yes or no."""
 
 
-def maps(seed=0, shape=SHAPE):
+def lacks(kind, what):
+    return what in getattr(make(kind), "lacks", ())
+
+
+def maps(seed=0, shape=SHAPE, dtype=torch.float32):
     rng = torch.Generator().manual_seed(seed)
-    student, teacher = (2 * torch.randn(shape, generator=rng) for _ in range(2))
+    student, teacher = (2 * torch.randn(shape, generator=rng).to(dtype) for _ in range(2))
     target = torch.randint(0, CLASSES, (shape[0], *shape[2:]), generator=rng)
     target[:, 0] = 255
     return student, teacher, target
 
 
-def called(kind, student, teacher, target):
+def called(kind, student, teacher, target, loss=None, **weights):
+    loss = make(kind) if loss is None else loss
     student = student[:, :1] if kind in ONE_CHANNEL else student
-    return make(kind)(student, teacher, target) if distils(kind) else make(kind)(student, target)
+    torch.manual_seed(1)  # for losses that draw
+    if has(loss, "levels"):
+        student, teacher = ([maps, maps[..., ::2, ::2]] for maps in (student, teacher))
+    return loss(student, teacher, target, **weights) if distils(kind) else loss(student, target)
 
 
 @pytest.fixture(params=names("losses"))
@@ -57,8 +74,14 @@ def kind(request):
 
 
 def test_both_sorts_are_here():
-    assert {"attention", "cgd", "cosine", "cwd", "ifvd", "kd"} <= set(DISTILLATION)
+    assert {
+        "attention", "cgd", "cosine", "cwd", "dist", "dkd", "hint", "ifvd", "kd", "mgd", "pairwise", "pkd", "review",
+    } <= set(DISTILLATION)  # fmt: skip
     assert {"boundary", "cross_entropy", "dice", "edge", "focal", "lovasz", "ohem"} <= set(TASK)
+
+
+def test_what_it_lacks_is_known(kind):
+    assert getattr(make(kind), "lacks", frozenset()) <= PROPERTIES
 
 
 def test_a_loss_is_a_positive_float32_scalar(kind):
@@ -90,11 +113,11 @@ def test_agreement_costs_nothing(kind):
     student.requires_grad_()
     loss = called(kind, student, student.detach().clone(), target)
     loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-    assert student.grad.abs().max() < 1e-6
+    assert (loss.item() == pytest.approx(0, abs=1e-6)) != lacks(kind, "equality")
+    assert (student.grad.abs().max() < 1e-6) != lacks(kind, "equality")
 
 
-@pytest.mark.parametrize("kind", DISTILLATION)
+@pytest.mark.parametrize("kind", [kind for kind in DISTILLATION if not lacks(kind, "equality")])
 def test_disagreement_costs_more_the_further_it_goes(kind):
     student, teacher, target = maps()
     losses = [called(kind, teacher + share * (student - teacher), teacher, target) for share in (0.0, 0.3, 0.6, 1.0)]
@@ -116,9 +139,30 @@ def test_a_batch_without_a_valid_pixel(kind):
     loss = called(kind, student, teacher, torch.full_like(target, 255))
     loss.backward()
     assert torch.isfinite(student.grad).all()
-    if kind not in BLIND:
+    if not lacks(kind, "void"):
         assert loss.item() == 0
         assert not student.grad.any()
+
+
+def test_absent_classes(kind):
+    """All of one class, and a class that no pixel has."""
+    student, teacher, target = maps()
+    for labels in (torch.zeros_like(target), torch.where(target == 3, 255, target)):
+        given = student.clone().requires_grad_()
+        loss = called(kind, given, teacher, labels)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(given.grad).all()
+
+
+@pytest.mark.parametrize("kind", DISTILLATION)
+def test_gradients_are_those_of_the_formula(kind):
+    student, teacher, target = maps(shape=(2, CLASSES, 4, 6), dtype=torch.float64)
+    loss = make(kind).double()
+    assert torch.autograd.gradcheck(
+        lambda given: called(kind, given, teacher, target, loss), student.requires_grad_(), fast_mode=True
+    )
+    assert called(kind, student, teacher, target, loss).dtype == torch.float64
 
 
 @pytest.mark.parametrize("kind", DISTILLATION)
@@ -151,15 +195,22 @@ def test_order_of_images_does_not_matter(kind):
     inputs = maps()
     order = torch.tensor([2, 0, 1])
     mixed = [tensor[order] for tensor in inputs]
-    torch.testing.assert_close(called(kind, *mixed), called(kind, *inputs))
+    same = torch.isclose(called(kind, *mixed), called(kind, *inputs), rtol=1e-5)
+    assert same != lacks(kind, "permutation")
 
 
 def test_a_batch_twice_costs_the_same(kind):
-    if "repeat" in getattr(make(kind), "lacks", ()):
-        pytest.skip("its formula counts the pixels of the batch")
     inputs = maps()
     twice = [torch.cat([tensor, tensor]) for tensor in inputs]
-    torch.testing.assert_close(called(kind, *twice), called(kind, *inputs))
+    same = torch.isclose(called(kind, *twice), called(kind, *inputs), rtol=1e-5)
+    assert same != lacks(kind, "repeat")
+
+
+def test_two_halves_cost_what_the_whole_does(kind):
+    inputs = maps(shape=(4, *SHAPE[1:]))
+    halves = [called(kind, *(tensor[half] for tensor in inputs)) for half in (slice(2), slice(2, 4))]
+    same = torch.isclose(torch.stack(halves).mean(), called(kind, *inputs), rtol=1e-5)
+    assert same != lacks(kind, "batch_split")
 
 
 def test_void_pixels_change_nothing(kind):
@@ -167,7 +218,64 @@ def test_void_pixels_change_nothing(kind):
     other = student.clone()
     other[:, :, 0] += torch.randn(CLASSES, 1)
     same = torch.isclose(called(kind, other, teacher, target), called(kind, student, teacher, target))
-    assert same != (kind in BLIND)
+    assert same != lacks(kind, "void")
+
+
+@pytest.mark.slow
+def test_torch_compiles_it_as_one_graph(kind):
+    student, teacher, target = maps()
+    loss = make(kind)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    student.requires_grad_()
+    if lacks(kind, "compile"):
+        with pytest.raises(RuntimeError, match="data-dependent"):
+            called(kind, student, teacher, target, compiled)
+        return
+    found = called(kind, student, teacher, target, compiled)
+    torch.testing.assert_close(found, called(kind, student, teacher, target, loss))
+    found.backward()
+    assert torch.isfinite(student.grad).all()
+
+
+WEIGHED = [kind for kind in DISTILLATION if "weights" in inspect.signature(make(kind).forward).parameters]
+
+
+def test_some_take_weights_of_positions():
+    assert WEIGHED == ["cgd", "cosine", "cwd", "dist", "dkd", "hint", "ifvd", "kd"]
+
+
+@pytest.mark.parametrize("kind", WEIGHED)
+def test_weights_of_positions(kind):
+    student, teacher, target = maps()
+    weights = torch.rand(target.shape, generator=torch.Generator().manual_seed(3))
+    given = student.clone().requires_grad_()
+    loss = called(kind, given, teacher, target, weights=weights)
+    loss.backward()
+    assert torch.isfinite(given.grad).all()
+    plain = called(kind, student, teacher, target)
+    assert loss != plain
+    even = [called(kind, student, teacher, target, weights=torch.full_like(weights, level)) for level in (1.0, 0.25)]
+    torch.testing.assert_close(torch.stack(even), torch.stack([plain, plain]))
+    torch.testing.assert_close(called(kind, student, teacher, target, weights=7 * weights), loss.detach())
+
+
+@pytest.mark.parametrize("kind", WEIGHED)
+def test_positions_of_weight_nought_are_not_there(kind):
+    student, teacher, target = maps()
+    weights = torch.ones(target.shape)
+    weights[:, :, 5:] = 0
+    if kind == "ifvd":  # whose centres are of all pixels
+        target[:, :, 5:] = 255
+    given = student.clone().requires_grad_()
+    loss = called(kind, given, teacher, target, weights=weights)
+    loss.backward()
+    assert not given.grad[..., 5:].any()
+    torch.testing.assert_close(loss, called(kind, *(tensor[..., :5] for tensor in (student, teacher, target))))
+    nothing = called(kind, given, teacher, target, weights=torch.zeros_like(weights))
+    given.grad = None
+    nothing.backward()
+    assert torch.isfinite(given.grad).all()
+    assert kind == "cosine" or nothing == 0
 
 
 def test_a_constant_on_a_channel_is_nothing_to_cwd():
@@ -188,10 +296,10 @@ ANY_CHANNELS = [kind for kind in DISTILLATION if getattr(make(kind), "any_channe
 
 
 def test_some_compare_any_number_of_channels():
-    assert ANY_CHANNELS == ["attention", "ifvd"]
+    assert ANY_CHANNELS == ["attention", "ifvd", "pairwise", "review"]
 
 
-@pytest.mark.parametrize("kind", ANY_CHANNELS)
+@pytest.mark.parametrize("kind", [kind for kind in ANY_CHANNELS if not hasattr(make(kind), "bind")])
 def test_channels_in_any_order_and_number_are_the_same_to_them(kind):
     student, teacher, target = maps()
     wide = torch.cat([teacher, teacher], 1)[:, torch.randperm(2 * CLASSES)]
@@ -205,7 +313,14 @@ def test_labels_are_read_where_it_is_said(kind):
     assert called(kind, student, teacher, (target + 1).where(target != 255, 255) % CLASSES) > 0
 
 
-@pytest.mark.parametrize("kind", ["cosine", "kd", "cross_entropy", "focal"])
+WHOLE = [kind for kind in DISTILLATION if not has(make(kind), "maps_only")]
+
+
+def test_some_compare_whole_images():
+    assert WHOLE == ["cosine", "dist", "dkd", "hint", "kd", "pkd"]
+
+
+@pytest.mark.parametrize("kind", [*WHOLE, "cross_entropy", "focal"])
 def test_whole_images_have_logits_too(kind):
     student, teacher = (tensor[:, :, 0, 0] for tensor in maps(shape=(6, CLASSES, 1, 1))[:2])
     target = torch.tensor([0, 4, -1, 1, 1, 2])
@@ -214,7 +329,7 @@ def test_whole_images_have_logits_too(kind):
     loss.backward()
     as_maps = called(kind, student.detach()[..., None, None], teacher[..., None, None], (target % 256)[:, None, None])
     torch.testing.assert_close(loss, as_maps)
-    assert (kind in BLIND) == bool(student.grad[2].any())
+    assert lacks(kind, "void") == bool(student.grad[2].any())
 
 
 @pytest.mark.parametrize("kind", ["boundary", "dice", "lovasz", "ohem"])
@@ -234,6 +349,10 @@ def test_losses_of_areas_refuse_whole_images(kind):
         ({"kind": "cgd", "group_size": 0}, "group_size must be >= 1"),
         ({"kind": "cgd", "shuffle_every": -1}, "shuffle_every must be >= 0"),
         ({"kind": "attention", "power": 0.5}, "power must be >= 1"),
+        ({"kind": "dist", "beta": -1}, "beta and gamma must be >= 0"),
+        ({"kind": "dkd", "alpha": -1}, "alpha and beta must be >= 0"),
+        ({"kind": "pairwise", "nodes": 0}, "nodes must be >= 1"),
+        ({"kind": "mgd", "hidden": 1}, r"hidden must be in \[0, 1\)"),
         ({"kind": "cross_entropy", "class_weights": [1.0, 2.0]}, "class_weights has 2 numbers, but there are 5"),
         ({"kind": "focal", "class_weights": [0, 0, 0, 0, 0]}, "must not be negative, nor all 0"),
         (
@@ -247,7 +366,7 @@ def test_impossible_settings_are_refused(spec, message):
         build("losses", spec, "test", class_counts=COUNTS)
 
 
-@pytest.mark.parametrize("kind", ["kd", "cwd", "cgd"])
+@pytest.mark.parametrize("kind", ["kd", "cwd", "cgd", "dist", "dkd", "pairwise"])
 @pytest.mark.parametrize("temperature", [0, -1])
 def test_impossible_temperatures_are_refused(kind, temperature):
     with pytest.raises(UserError, match="temperature must be > 0"):

@@ -15,6 +15,16 @@ def precise(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def standardised(logits: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+    """Logits of each position with mean 0 and standard deviation 1 over the classes: their order without their scale.
+
+    Source: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024 (arXiv:2403.01427); the spread is
+    that of a sample, as in the authors' code.
+    """
+    logits = precise(logits)
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
 def valid_in(target: Tensor | None) -> Bool[Tensor, "n *space"] | None:
     """Where the target is not void; None, for everywhere, without a target."""
     return None if target is None else target != void_of(target)

@@ -1,17 +1,21 @@
 """Attention transfer (AT)."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.losses._means import precise
+from limbeck.losses._presets import Preset
+
 __all__ = ["Attention"]
 
 
 def attention(maps: Float[Tensor, "n c *space"], power: float) -> Float[Tensor, "n p"]:
     """Where a network looks: mean over channels of |x|^power at each position, as a vector of length 1."""
-    return F.normalize(maps.float().abs().pow(power).mean(1).flatten(1), dim=1)
+    return F.normalize(precise(maps).abs().pow(power).mean(1).flatten(1), dim=1)
 
 
 class Attention(nn.Module):
@@ -30,6 +34,9 @@ class Attention(nn.Module):
     """
 
     any_channels: ClassVar[bool] = True
+    maps_only: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Preset]] = {"paper": Preset(1000.0), "cirkd": Preset(10000.0)}
+    lacks: ClassVar[frozenset[str]] = frozenset({"void"})
 
     def __init__(self, power: float = 2.0) -> None:
         super().__init__()

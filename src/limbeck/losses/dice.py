@@ -1,5 +1,7 @@
 """Dice loss: one minus the overlap of each class's probability with its area."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -37,6 +39,8 @@ class Dice(nn.Module):
         per_image: Overlap of each image, averaged; otherwise of the batch as a whole.
         squared: Squares of the probabilities in the denominator, as published; otherwise the probabilities.
     """
+
+    lacks: ClassVar[frozenset[str]] = frozenset({"batch_split"})
 
     def __init__(self, per_image: bool = False, squared: bool = True) -> None:
         super().__init__()

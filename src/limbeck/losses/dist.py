@@ -1,5 +1,6 @@
 """Distillation from a stronger teacher (DIST): correlations between classes and between pixels."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -7,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limbeck.losses._means import SMALL, precise, shares, valid_in
+from limbeck.losses._means import SMALL, precise, shares, standardised, valid_in
+from limbeck.losses._presets import Preset
 
 __all__ = ["Dist"]
 
@@ -61,11 +63,17 @@ class Dist(nn.Module):
         beta: Weight of the part between classes.
         gamma: Weight of the part between pixels.
         mask: ``valid`` leaves void pixels out; ``all`` trusts the teacher there too.
+        standardise: Divide the logits of every pixel by their spread over the classes first.
 
     Raises:
         ValueError: If ``temperature`` is not positive, or a weight is negative.
     """
 
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "paper-segmentation": Preset(1.0, {"mask": "all"}),
+        "paper-imagenet": Preset(2.0),
+        "mmrazor": Preset(2.0),
+    }
     lacks: ClassVar[frozenset[str]] = frozenset({"batch_split"})
 
     def __init__(
@@ -74,6 +82,7 @@ class Dist(nn.Module):
         beta: float = 1.0,
         gamma: float = 1.0,
         mask: Literal["valid", "all"] = "valid",
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -81,9 +90,10 @@ class Dist(nn.Module):
         if min(beta, gamma) < 0:
             raise ValueError(f"beta and gamma must be >= 0, got {beta} and {gamma}")
         self.temperature, self.beta, self.gamma, self.mask = temperature, beta, gamma, mask
+        self.ready = standardised if standardise else precise
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, weights: Tensor | None = None) -> Tensor:
         """Scalar loss of two logit maps of equal size, or of logits [n, c]; 0 when all is void."""
-        student, teacher = precise(student), precise(teacher)
+        student, teacher = self.ready(student), self.ready(teacher)
         counts = shares(student[:, 0], valid_in(target) if self.mask == "valid" else None, weights)
         return dist(student, teacher, self.temperature, self.beta, self.gamma, counts)

@@ -1,5 +1,7 @@
 """Edge loss: a head of one channel learns where classes meet."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -48,6 +50,8 @@ class Edge(nn.Module):
         ValueError: If ``width`` is less than 1.
         UserError: On a call, if the logits have more than one channel.
     """
+
+    lacks: ClassVar[frozenset[str]] = frozenset({"batch_split"})
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()

@@ -1,11 +1,13 @@
 """Hint distillation (FitNets): features of equal value."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.losses._means import mean_over, precise
+from limbeck.losses._presets import Preset
 
 __all__ = ["Hint"]
 
@@ -28,6 +30,7 @@ class Hint(nn.Module):
     the factor 1/2.
     """
 
+    presets: ClassVar[Mapping[str, Preset]] = {"cirkd": Preset(10.0), "mdistiller": Preset(100.0)}
     lacks: ClassVar[frozenset[str]] = frozenset({"void"})
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, weights: Tensor | None = None) -> Tensor:

@@ -1,13 +1,14 @@
 """Knowledge distillation on logits (KD), pixel by pixel, or image by image for classifiers."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limbeck.data.sample import void_of
+from limbeck.losses._means import mean_over, precise, standardised, valid_in
+from limbeck.losses._presets import Preset
 
 __all__ = ["KnowledgeDistillation"]
 
@@ -17,14 +18,13 @@ def pixelwise_kl(
     teacher: Float[Tensor, "n c *space"],
     temperature: float,
     valid: Bool[Tensor, "n *space"] | None = None,
+    weights: Float[Tensor, "n *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """tau^2 * mean over valid pixels of KL(softmax(teacher / tau) || softmax(student / tau)); 0 if none is valid."""
-    log_s = F.log_softmax(student.float() / temperature, dim=1)
-    log_t = F.log_softmax(teacher.float() / temperature, dim=1)
+    log_s = F.log_softmax(precise(student) / temperature, dim=1)
+    log_t = F.log_softmax(precise(teacher) / temperature, dim=1)
     divergence = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1)
-    if valid is None:
-        return temperature**2 * divergence.mean()
-    return temperature**2 * torch.where(valid, divergence, 0.0).sum() / valid.sum().clamp(min=1)
+    return temperature**2 * mean_over(divergence, valid, weights)
 
 
 class KnowledgeDistillation(nn.Module):
@@ -36,18 +36,31 @@ class KnowledgeDistillation(nn.Module):
     Args:
         temperature: Softens both distributions; greater than 0.
         mask: ``valid`` leaves void pixels out; ``all`` trusts the teacher there too.
+        standardise: Divide the logits of every pixel by their spread over the classes first, so that the student need
+            not match the teacher's scale (Sun et al., CVPR 2024).
 
     Raises:
         ValueError: If ``temperature`` is not positive.
     """
 
-    def __init__(self, temperature: float = 1.0, mask: Literal["valid", "all"] = "valid") -> None:
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "cirkd": Preset(1.0, {"temperature": 1.0, "mask": "all"}),
+        "mmrazor": Preset(1.0, {"temperature": 1.0, "mask": "all"}, sums="positions"),
+        "mdistiller": Preset(0.9, {"temperature": 4.0, "mask": "all"}),
+        "segdistill": Preset(1.0, {"temperature": 1.0, "mask": "all"}),
+        "logit-standardisation": Preset(9.0, {"temperature": 2.0, "standardise": True}),
+    }
+
+    def __init__(
+        self, temperature: float = 1.0, mask: Literal["valid", "all"] = "valid", standardise: bool = False
+    ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature must be > 0, got {temperature}")
         self.temperature, self.mask = temperature, mask
+        self.ready = standardised if standardise else precise
 
-    def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, weights: Tensor | None = None) -> Tensor:
         """Scalar loss of two logit maps of equal size, or of logits [n, c]."""
-        valid = target != void_of(target) if target is not None and self.mask == "valid" else None
-        return pixelwise_kl(student, teacher, self.temperature, valid)
+        valid = valid_in(target) if self.mask == "valid" else None
+        return pixelwise_kl(self.ready(student), self.ready(teacher), self.temperature, valid, weights)

@@ -1,5 +1,7 @@
 """Lovasz-softmax loss: a smooth stand-in for one minus the IoU."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -43,6 +45,8 @@ class Lovasz(nn.Module):
     Args:
         per_image: IoU of each image, averaged; otherwise of the batch as a whole.
     """
+
+    lacks: ClassVar[frozenset[str]] = frozenset({"batch_split", "compile"})
 
     def __init__(self, per_image: bool = False) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Cross-entropy of the hardest pixels alone (OHEM)."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,7 @@ class HardExamples(nn.Module):
         ValueError: If ``threshold`` is not in (0, 1], or ``min_kept`` is negative.
     """
 
+    lacks: ClassVar[frozenset[str]] = frozenset({"batch_split", "compile"})
     weights: Tensor | None
 
     def __init__(

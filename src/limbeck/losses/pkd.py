@@ -1,16 +1,18 @@
 """Pearson feature distillation (PKD)."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.losses._means import SMALL, precise
+from limbeck.losses._presets import Preset
 
 __all__ = ["Pearson"]
 
 
-def standardised(maps: Float[Tensor, "n c *space"]) -> Float[Tensor, "c p"]:
+def scores(maps: Float[Tensor, "n c *space"]) -> Float[Tensor, "c p"]:
     """Each channel with mean 0 and standard deviation 1 over all positions of all images; 0 where it is constant."""
     values = precise(maps).movedim(1, 0).flatten(1)
     spread = values.std(1, correction=min(1, values.shape[1] - 1), keepdim=True)  # one position has no spread
@@ -19,7 +21,7 @@ def standardised(maps: Float[Tensor, "n c *space"]) -> Float[Tensor, "c p"]:
 
 def pearson(student: Float[Tensor, "n c *space"], teacher: Float[Tensor, "n c *space"]) -> Float[Tensor, ""]:
     """Half the mean squared difference of the standardised maps: 1 - Pearson's correlation, averaged over channels."""
-    return (standardised(student) - standardised(teacher)).square().mean() / 2
+    return (scores(student) - scores(teacher)).square().mean() / 2
 
 
 class Pearson(nn.Module):
@@ -31,6 +33,7 @@ class Pearson(nn.Module):
     NeurIPS 2022, section 3 (arXiv:2207.02039).
     """
 
+    presets: ClassVar[Mapping[str, Preset]] = {"mmrazor-detection": Preset(6.0)}
     lacks: ClassVar[frozenset[str]] = frozenset({"void", "batch_split", "repeat"})
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> Tensor:

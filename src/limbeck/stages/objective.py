@@ -123,7 +123,8 @@ def make_terms(
     for index, row in rows:
         where = recipe.place / "distil" / "terms" / index
         preset = preset_of(row, where, recipe.root)
-        loss = build("losses", {**preset.settings, **row.spec}, where, recipe.root)
+        classes = shapes["student"][LOGITS][1]
+        loss = build("losses", {**preset.settings, **row.spec}, where, recipe.root, num_classes=classes)
         if _wanted(loss) == 2:
             raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
         paths = [split_path(at) for at in row.places]

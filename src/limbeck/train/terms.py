@@ -174,6 +174,8 @@ def _match(loss: nn.Module, at: str, shapes: Shapes, where: Place) -> Match:
             f"{where}: student.{student} gives shape {tuple(shapes[0])}, teacher.{teacher} {tuple(shapes[1])}; a term "
             "compares two maps or two vectors."
         )
+    if len(shapes[0]) == 2 and getattr(loss, "maps_only", False):
+        raise UserError(f"{where}: this loss compares maps [n, c, h, w]; student.{student} gives {tuple(shapes[0])}.")
     channels = shapes[0][1], shapes[1][1]
     if LOGITS in (student, teacher) and not getattr(loss, "any_channels", False) and channels[0] != channels[1]:
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
