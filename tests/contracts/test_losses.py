@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from limbeck.build import build, names
 from limbeck.data.stats import ClassCounts
 from limbeck.losses.edge import edges
+from limbeck.place import Place
+from limbeck.recipe import Ramp
 from limbeck.record import UserError
+from limbeck.train.terms import make_term
 
 CLASSES, COUNTS = 5, ClassCounts([50, 20, 20, 5, 5], [100] * 5)
 SHAPE = (3, CLASSES, 6, 8)
@@ -99,12 +102,45 @@ def test_a_gradient_reaches_every_image_of_the_student(kind):
     assert (student.grad.abs().amax((1, 2, 3)) > 0).all()
 
 
+def bound(kind, student, teacher):
+    """The term of a loss, as a recipe makes it; several levels are the one twice."""
+    loss = build("losses", {"kind": kind}, "test", num_classes=CLASSES)
+    shapes = student.shape, teacher.shape
+    at, pairs = (["a", "b"], [shapes, shapes]) if has(loss, "levels") else ("a", shapes)
+    return make_term(kind, loss, at, pairs, 2.0, Ramp(), Place("recipe"))
+
+
+@pytest.mark.parametrize("kind", DISTILLATION)
 def test_the_teacher_stays_out_of_the_graph(kind):
     student, teacher, target = maps()
     before = teacher.clone()
-    called(kind, student.requires_grad_(), teacher, target).backward()
+    one = bound(kind, student, teacher.requires_grad_())
+    part = one.part({"a": student.requires_grad_(), "b": student}, {"a": teacher, "b": teacher}, target, 0.5)
+    part.backward()
     assert teacher.grad is None
     assert torch.equal(teacher, before)
+    assert torch.isfinite(student.grad).all()
+    assert student.grad.any()
+
+
+@pytest.mark.parametrize("kind", DISTILLATION)
+def test_maps_of_other_sizes_and_channels_are_brought_together(kind):
+    student, _, target = maps(dtype=torch.bfloat16)
+    logits = kind in ("dist", "dkd", "kd")  # of classes, of which both have the same
+    for shape in ((3, CLASSES, 13, 17), (3, CLASSES if logits else 7, 3, 4)):
+        teacher = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        given = student.clone().requires_grad_()
+        one = bound(kind, given, teacher)
+        one.part({"a": given, "b": given}, {"a": teacher, "b": teacher}, target, 0.5).backward()
+        assert torch.isfinite(given.grad).all()
+        assert given.grad.any()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in one.parameters())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DISTILLATION if has(make(kind), "maps_only")])
+def test_maps_are_told_from_vectors_before_the_first_step(kind):
+    with pytest.raises(UserError, match=r"compares maps \[n, c, h, w\]; student.a gives \(3, 5\)"):
+        bound(kind, torch.randn(3, 5), torch.randn(3, 5))
 
 
 @pytest.mark.parametrize("kind", DISTILLATION)

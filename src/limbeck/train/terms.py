@@ -97,18 +97,18 @@ class Term(nn.Module):
         if isinstance(student, Tensor) and isinstance(teacher, Tensor):
             given = self._alike(student, teacher, target)
         else:
-            given = ([tensor.float() for tensor in student], [tensor.float() for tensor in teacher], target)
+            given = ([tensor.float() for tensor in student], [tensor.detach().float() for tensor in teacher], target)
         with torch.autocast(teacher[0].device.type, enabled=False):  # it would multiply matrices in 16 bits
             loss: Tensor = self.loss(*given)
         return self.strength(share, steps) * loss
 
     def _alike(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> tuple[Any, ...]:
         """Arguments of the loss: both tensors at one size and in one precision, labels and weights on that grid."""
-        student = self.projector(student).float()
+        student, teacher = self.projector(student.float()).float(), teacher.detach().float()
         if student.ndim == 2:
-            return student, teacher.float(), target
+            return student, teacher, target
         size = compared(student.shape, teacher.shape)
-        student, teacher = _resized(student, size), _resized(teacher.float(), size)
+        student, teacher = _resized(student, size), _resized(teacher, size)
         if target is None or target.ndim == 1:  # an image's class has no place on a map
             return student, teacher, None
         target = _nearest(target, size)
