@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.cli_data import data_app
-from limbeck.cli_sweep import sweep
+from limbeck.cli_sweep import search, sweep
 
 app = typer.Typer(
     name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -206,6 +206,7 @@ def report(recipe: Source, overrides: Overrides = None, device: Device = "auto")
 app.command(epilog="Example: `limbeck sweep segdistill/segformer-cgd --list` &nbsp; `limbeck sweep demo seed=0,1,2`")(
     sweep
 )
+app.command(epilog="Example: `limbeck search my.yaml --trials 40`")(search)
 
 
 @app.command(epilog="Example: `limbeck check my.yaml src/limbeck/recipes`")
@@ -218,6 +219,7 @@ def check(
     from limbeck.stages.check import check as check_one
     from limbeck.stages.check import files
     from limbeck.sweep.grid import cells
+    from limbeck.sweep.space import corners
 
     read_all = [(file, read(file, overrides)) for file in files(recipes)]
     runs = [(f, r, [read(f, [*(overrides or []), *cell.overrides]) for cell in cells(r)]) for f, r in read_all]
@@ -227,6 +229,11 @@ def check(
             print(f"  {line}")
         if variants:
             print(f"  matrix   {len(variants)} runs; `limbeck sweep` builds each of them before the first begins")
+        if recipe.search:
+            ends = [read(file, [*(overrides or []), *cell.overrides]) for cell in corners(recipe)]
+            print(
+                f"  search   {len(recipe.search.space)} keys, read with {len(ends)} values; `limbeck search` tries more"
+            )
 
 
 @app.command(epilog="Example: `limbeck show demo train.epochs=3`")

@@ -18,6 +18,8 @@ HEAVY = (
     "openvino",
     "accelerate",
     "matplotlib",
+    "optuna",
+    "ray",
 )
 
 LOADED = f"""
@@ -50,6 +52,8 @@ def test_the_package_is_light() -> None:
         ["ls"],
         ["ls", "models"],
         ["show", "demo"],
+        ["sweep", "--help"],
+        ["search", "--help"],
         ["data", "get", "--help"],
         ["data", "get", "cityscapes"],
         ["data", "--help"],

@@ -1,4 +1,4 @@
-"""The recipe: :mod:`schema` is the whole; :mod:`feed`, :mod:`training` and :mod:`delivery` are its sections.
+"""The recipe: :mod:`schema` is the whole; the files beside it are its sections.
 
 :mod:`reading` makes one of a file.
 """
@@ -8,6 +8,7 @@ from limbeck.recipe.feed import Augment, Chance, Data, Resize
 from limbeck.recipe.losses import Edges, Ramp, TaskLoss, Term
 from limbeck.recipe.reading import from_dict, merged, packaged, read
 from limbeck.recipe.schema import Recipe, Task
+from limbeck.recipe.search import Range, Search
 from limbeck.recipe.section import Component, Section
 from limbeck.recipe.training import Distil, Model, Optimizer, Qat, Schedule, Train
 
@@ -26,9 +27,11 @@ __all__ = [
     "Qat",
     "Quantize",
     "Ramp",
+    "Range",
     "Recipe",
     "Resize",
     "Schedule",
+    "Search",
     "Section",
     "Task",
     "TaskLoss",

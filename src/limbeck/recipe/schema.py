@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from limbeck.place import Place
 from limbeck.recipe.delivery import Bench, Evaluate, Export, Quantize
 from limbeck.recipe.feed import Data
+from limbeck.recipe.search import Search
 from limbeck.recipe.section import Component, Section
 from limbeck.recipe.training import Distil, Model, Train
 
@@ -39,6 +40,8 @@ class Recipe(Section):
     bench: Bench | None = Bench()
     matrix: dict[str, list[Any] | dict[str, dict[str, Any]]] = {}
     """Runs of `limbeck sweep`: a dotted key with a list, or a word with named variants of `dotted.key: value`."""
+    search: Search | None = None
+    """Values that `limbeck search` tries, and what it looks for."""
 
     _place: Place = PrivateAttr(default=Place("recipe"))
     _root: Path = PrivateAttr(default=Path())

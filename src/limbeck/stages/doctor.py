@@ -27,6 +27,8 @@ PACKAGES = {
     "timm": ("timm", "hundreds of classifiers"),
     "segmentation_models_pytorch": ("smp", "Unet, FPN, PSPNet, ... with hundreds of encoders"),
     "matplotlib": ("report", "plots of the report"),
+    "optuna": ("search", "search over a recipe's values"),
+    "ray": ("ray", "sweeps over several machines"),
     "datasets": ("hub", "data sets of the Hugging Face hub, parquet files"),
 }
 

@@ -42,12 +42,12 @@ class Board:
         self.left -= 1
         self._say(f"{name} {'done' if code == 0 else 'FAILED'} in another process; {self.left} left")
 
-    def beat(self, running: Sequence[str], waiting: Sequence[str]) -> None:
+    def beat(self, running: Sequence[str], waiting: int) -> None:
         """Say what the runs print, now and then; with none of its own, what it waits for."""
         quiet = time.monotonic() - self._said < QUIET_SECONDS
         if waiting and not running and not (quiet and self._waits):
             self._waits = True
-            self._say(f"other processes have the {len(waiting)} runs that are left; waiting for them")
+            self._say(f"other processes have the {waiting} runs that are left; waiting for them")
         if quiet:
             return
         for name in running:

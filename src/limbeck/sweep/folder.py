@@ -51,6 +51,13 @@ class Folder:
                     cell.update(changes)
             write_json(self.path / "sweep.json", whole)
 
+    def add(self, cell: Cell) -> None:
+        """Write down a run that was not known at first."""
+        with locked(self.path / "locks" / "sweep.json"):
+            whole = read_json(self.path / "sweep.json")
+            whole["cells"].append(_entry(cell))
+            write_json(self.path / "sweep.json", whole)
+
     def claim(self, name: str) -> IO[str] | None:
         """A run's lock, held for as long as the file is open in this process or one it was handed to; None if taken."""
         path = self.path / "locks" / f"{name}.run"

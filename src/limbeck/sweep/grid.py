@@ -12,7 +12,7 @@ from limbeck.recipe import Recipe
 from limbeck.record import UserError
 from limbeck.sweep.labels import NOTHING, labels
 
-__all__ = ["Cell", "cells", "split_axes"]
+__all__ = ["Cell", "Value", "cells", "named", "override", "split_axes", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class _Value:
+class Value:
     """A value of an axis: its part of a run's name, what it is called, and its overrides."""
 
     part: str
@@ -53,7 +53,7 @@ def cells(recipe: Recipe, axes: dict[str, list[Any]] | None = None) -> list[Cell
     if not given:
         return []
     tails = [key.rpartition(".")[2] for key in given]
-    values = [_values(recipe, key, axis, tails.count(key.rpartition(".")[2]) > 1) for key, axis in given.items()]
+    values = [values_of(recipe, key, axis, tails.count(key.rpartition(".")[2]) > 1) for key, axis in given.items()]
     found = [_cell(recipe.name, dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*values)]
     names = [cell.name for cell in found]
     twice = [name for name in names if names.count(name) > 1]
@@ -78,14 +78,17 @@ def split_axes(changes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]
     return plain, axes
 
 
-def _values(recipe: Recipe, key: str, axis: list[Any] | dict[str, dict[str, Any]], whole_key: bool) -> list[_Value]:
+def values_of(
+    recipe: Recipe, key: str, axis: list[Any] | dict[str, dict[str, Any]], whole_key: bool = False
+) -> list[Value]:
+    """What an axis tries; runs are named by the key's last word, or by the whole key."""
     if isinstance(axis, dict):
-        return [_Value(name, name, tuple(_override(k, v) for k, v in new.items())) for name, new in axis.items()]
+        return [Value(name, name, tuple(override(k, v) for k, v in new.items())) for name, new in axis.items()]
     if key == "distil":
         axis = [_own_terms(recipe, value) if isinstance(value, str) else value for value in axis]
     shown = "" if key == "distil" else f"{key if whole_key else key.rpartition('.')[2]}-"
     named = zip(labels(axis), axis, strict=True)
-    return [_Value(f"{shown}{label}", label, (_override(key, value),)) for label, value in named]
+    return [Value(f"{shown}{label}", label, (override(key, value),)) for label, value in named]
 
 
 def _own_terms(recipe: Recipe, word: str) -> list[dict[str, Any]]:
@@ -102,12 +105,18 @@ def _own_terms(recipe: Recipe, word: str) -> list[dict[str, Any]]:
     return [term for term in terms if term["kind"] in wanted]
 
 
-def _override(key: str, value: Any) -> str:
+def override(key: str, value: Any) -> str:
+    """The change of a recipe that sets a key."""
     return f"{key}={json.dumps(value)}"
 
 
-def _cell(name: str, chosen: Mapping[str, _Value]) -> Cell:
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([name, *(value.part for value in chosen.values())]))
+def _cell(name: str, chosen: Mapping[str, Value]) -> Cell:
     changes = [override for value in chosen.values() for override in value.overrides]
     axes = {key: value.label for key, value in chosen.items()}
-    return Cell(label, (*changes, f"name={label}", "matrix={}"), axes)
+    return named("-".join([name, *(value.part for value in chosen.values())]), changes, axes)
+
+
+def named(name: str, changes: Sequence[str], axes: Mapping[str, Any]) -> Cell:
+    """A run of its own name, which can be a folder's, and without further runs inside."""
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return Cell(label, (*changes, f"name={label}", "matrix={}", "search=null"), axes)

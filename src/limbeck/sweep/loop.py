@@ -8,7 +8,7 @@ from limbeck.stop import STOPPED, Evicted, between_steps, error_of
 from limbeck.sweep.board import Board
 from limbeck.sweep.pool import Pool, state_of
 
-__all__ = ["do"]
+__all__ = ["LOOK_SECONDS", "do", "obey"]
 
 LOOK_SECONDS = 0.2
 """Between two looks at the child processes."""
@@ -37,8 +37,8 @@ def do(pool: Pool, commands: Mapping[str, Sequence[str]], finished: Callable[[st
                 for name, code in ended.items():
                     board.ended(name, code)
                 codes |= ended
-                _obey(asked.signum, ended)
-                board.beat(pool.running, left if others.issuperset(left) else [])
+                obey(asked.signum, ended)
+                board.beat(pool.running, len(left) if others.issuperset(left) else 0)
                 time.sleep(LOOK_SECONDS)
         except BaseException:
             for name, code in pool.stop(asked.signum or signal.SIGTERM).items():
@@ -83,8 +83,8 @@ def _elsewhere(pool: Pool, name: str, finished: Callable[[str], bool]) -> int | 
     return 0 if finished(name) else None
 
 
-def _obey(signum: int, ended: Mapping[str, int]) -> None:
-    """Raise if this process was asked to stop, or one of the runs."""
+def obey(signum: int, ended: Mapping[str, int]) -> None:
+    """Raise if this process was asked to stop, or one of the runs that ended."""
     if signum:
         raise error_of(signum)
     stopped = [code for code in ended.values() if state_of(code) == "stopped"]
