@@ -211,8 +211,7 @@ app.command(epilog="Example: `limbeck search my.yaml --trials 40`")(search)
 
 @app.command(epilog="Example: `limbeck check my.yaml src/limbeck/recipes`")
 def check(
-    recipes: Annotated[list[str], typer.Argument(help="Recipes, or folders of them.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="A change, such as `data.batch=4`.")] = None,
+    words: Annotated[list[str], typer.Argument(help="Recipes, folders of them, and changes such as `data.batch=4`.")],
 ) -> None:
     """Build everything without data or weights, bind the taps, and say what would fail after six hours."""
     from limbeck.recipe import read
@@ -221,8 +220,9 @@ def check(
     from limbeck.sweep.grid import cells
     from limbeck.sweep.space import corners
 
-    read_all = [(file, read(file, overrides)) for file in files(recipes)]
-    runs = [(f, r, [read(f, [*(overrides or []), *cell.overrides]) for cell in cells(r)]) for f, r in read_all]
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    read_all = [(file, read(file, overrides)) for file in files([word for word in words if word not in overrides])]
+    runs = [(f, r, [read(f, [*overrides, *cell.overrides]) for cell in cells(r)]) for f, r in read_all]
     for file, recipe, variants in runs:
         print(f"{file}: {recipe.name}")
         for line in check_one(recipe):

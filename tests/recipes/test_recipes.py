@@ -41,7 +41,7 @@ def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert lines[0].startswith("data")
     assert lines[1].startswith("student")
     table = ["term", *recipe.distil.terms] if recipe.distil.terms else []
-    cached = recipe.distil.cache == "replay"
+    cached = bool(table) and recipe.distil.cache == "replay"
     assert len(lines) == 2 + bool(recipe.teacher) + len(table) + cached
     assert not any(tmp_path.iterdir())
 

@@ -92,6 +92,11 @@ def test_recipe_is_missing(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "camvid/quick" in fails(capsys, "run", "camvid/quik")
 
 
+def test_check_takes_changes_like_every_verb(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "data.batch: " in fails(capsys, "check", recipe(work), "data.batch=none")
+    assert "name a recipe" in fails(capsys, "check", "data.batch=4")
+
+
 def test_data_root_is_missing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = fails(capsys, "train", "camvid/quick")
     assert "CamVid" in message

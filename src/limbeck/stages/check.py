@@ -41,8 +41,10 @@ def files(sources: Sequence[str]) -> list[str]:
     """Recipe files of the given files and folders.
 
     Raises:
-        UserError: If a folder holds none.
+        UserError: If there are none, or a folder holds none.
     """
+    if not sources:
+        raise UserError("check: name a recipe, or a folder of them.")
     found: list[str] = []
     for source in sources:
         inside = sorted(str(path) for path in Path(source).rglob("*.yaml")) if Path(source).is_dir() else [source]
