@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.cli_data import data_app
-from limbeck.cli_sweep import search, sweep
+from limbeck.cli_sweep import search, show_table, sweep
 
 app = typer.Typer(
     name="limbeck", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -191,13 +191,31 @@ def bench(
     Console().print(tables.console(found))
 
 
-@app.command(epilog="Example: `limbeck report demo`")
-def report(recipe: Source, overrides: Overrides = None, device: Device = "auto") -> None:
-    """Write summary and page again from what a run recorded."""
+@app.command(epilog="Examples: `limbeck report demo` &nbsp; `limbeck report runs/demo-sweep`")
+def report(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a sweep.")],
+    overrides: Overrides = None,
+    block: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images that a sweep's bootstrap draws together, for frames of a video."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Write summary and page again from what a run recorded, or table and page of a sweep from what its runs did."""
     from limbeck.recipe import read
+    from limbeck.record import UserError
     from limbeck.stages.context import Context, runs_root
     from limbeck.stages.report import run as write
+    from limbeck.sweep.results import is_sweep
 
+    sweeps = [path for path in (Path(recipe), runs_root() / recipe) if is_sweep(path)]
+    if sweeps and overrides:
+        raise UserError(f"{recipe}: is a sweep, which takes no changes; found {overrides[0]!r}.")
+    if sweeps:
+        show_table(sweeps[0], block or 1)
+        return
+    if block:
+        raise UserError("--block: is for the folder of a sweep.")
     found = read(recipe, overrides)
     write(Context(found, runs_root() / found.name, "cpu"))
     _finish(runs_root() / found.name)

@@ -1,10 +1,15 @@
 """The verbs that do many runs of one recipe: `limbeck sweep`, `limbeck search`."""
 
-from typing import Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["search", "sweep"]
+if TYPE_CHECKING:
+    from limbeck.sweep.children import Sweep
+
+__all__ = ["search", "show_table", "sweep"]
 
 Source = Annotated[
     str, typer.Argument(help="A recipe file, or the name of one in the package, such as `camvid/quick`.")
@@ -24,6 +29,9 @@ def sweep(
     listed: Annotated[bool, typer.Option("--list", help="Print the runs, and do none.")] = False,
     workers: Workers = None,
     gpus: Gpus = 0,
+    equal_time: Annotated[
+        bool, typer.Option("--equal-time", help="Then train controls for as long as each method took.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Run every combination of a recipe's `matrix`, and of changes with several values.
@@ -33,11 +41,16 @@ def sweep(
     from limbeck.recipe import read
     from limbeck.stop import at_once
     from limbeck.sweep.children import Sweep, chosen, failures, run_all
+    from limbeck.sweep.folder import place_of
     from limbeck.sweep.grid import cells, split_axes
+    from limbeck.sweep.longer import known_controls
 
     _refuse_both(gpus, device)
+    _refuse_alone(only, equal_time)
     plain, axes = split_axes(overrides or [])
-    found = cells(read(recipe, plain), axes)
+    first = read(recipe, plain)
+    found = cells(first, axes)
+    found += known_controls(place_of(first.name), found)
     wanted = Sweep(recipe, tuple(plain), tuple(found), device, workers or gpus or 1, gpus)
     todo = chosen(wanted, only)
     if listed:
@@ -46,7 +59,9 @@ def sweep(
         return
     with at_once():
         folder, codes = run_all(wanted, todo)
-    print(f"{list(codes.values()).count(0)} of {len(todo)} runs done: {folder.path / 'sweep.json'}")
+        codes |= _longer(wanted) if equal_time else {}
+    show_table(folder.path)
+    print(f"{list(codes.values()).count(0)} of {len(codes)} runs done: {folder.path / 'sweep.json'}")
     for line in failures(folder, codes):
         print(line)
     if any(codes.values()):
@@ -92,3 +107,36 @@ def _refuse_both(gpus: int, device: str) -> None:
 
     if gpus and device != "auto":
         raise UserError(f"--device {device}: --gpus {gpus} gives each run its own; leave one of them out.")
+
+
+def _refuse_alone(only: int | None, equal_time: bool) -> None:
+    from limbeck.record import UserError
+
+    if equal_time and only is not None:
+        raise UserError(f"--only {only}: --equal-time needs the times of all runs; do them first.")
+
+
+def _longer(sweep: "Sweep") -> dict[str, int]:
+    """Train the controls that take as long as methods did; exit codes by name."""
+    from limbeck.show import say
+    from limbeck.sweep.children import run_all
+    from limbeck.sweep.folder import place_of
+    from limbeck.sweep.longer import longer_controls
+    from limbeck.sweep.results import read
+
+    more = longer_controls(read(place_of(sweep.recipe().name)))
+    if not more:
+        say("sweep: every method has a control that trained for as long")
+        return {}
+    return run_all(replace(sweep, cells=(*sweep.cells, *more)), more)[1]
+
+
+def show_table(folder: Path, block: int = 1) -> None:
+    """Write a sweep's table, pictures and page from what its runs left, and print the table."""
+    from rich.console import Console
+
+    from limbeck.sweep.formats import console
+    from limbeck.sweep.page import write
+
+    Console().print(console(write(folder, block)))
+    print(f"Report: {folder / 'report' / 'index.html'}")

@@ -80,7 +80,7 @@ def samples(folder: Path, method: str, seed: int) -> list[dict]:
         stem, truth = f"samples/{index:05d}", street(index)
         photograph(truth, index).save(folder / f"{stem}.jpg", quality=90)
         Image.fromarray(truth).save(folder / f"{stem}.truth.png")
-        coarse = 9 - 2 * list(LIFT).index(method if method in LIFT else "none") // 2
+        coarse = 11 - 2 * list(LIFT).index(method)
         mask = f"{stem}.student.fp32.eager.png"
         Image.fromarray(guess(truth, 10 * index + seed, coarse)).save(folder / mask)
         files = {"image": f"{stem}.jpg", "truth": f"{stem}.truth.png", "masks": {"student.fp32.eager": mask}}

@@ -1,7 +1,7 @@
 """What a run folder holds for the page; whatever is missing is empty, never an error."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ class Folder:
     ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``unread`` the number of lines
     that are no JSON; ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of
     pixels (images, where each has one class: not ``dense``) of each class in points, or empty; ``evaluation`` is the
-    folder of the evaluation.
+    folder of the evaluation; ``compared`` are samples that every run on these data has.
     """
 
     path: Path
@@ -39,6 +39,7 @@ class Folder:
     evaluation: Path
     parity: list[Json]
     dense: bool = True
+    compared: list[Json] = field(default_factory=list)
 
     @property
     def counted(self) -> str:
@@ -77,6 +78,7 @@ def read(path: Path) -> Folder:
         evaluation=evaluation,
         parity=_mappings(_result(path / "export" / "record.json").get("parity")),
         dense=bool(scores.get("dense", True)),
+        compared=_mappings(scores.get("compared")),
     )
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from limbeck.report.folder import Folder
 from limbeck.report.markup import Markup, join, raw, tag
 from limbeck.report.rows import Row, file_name, latency, number, points, role, runtime_name, short, text, words
 from limbeck.report.verdict import Verdict, ratio, times
 
-__all__ = ["header", "numbers", "verdict_card"]
+__all__ = ["header", "named", "numbers", "verdict_card"]
 
 STILL = raw(
     '<svg class="still" viewBox="0 0 32 32" aria-hidden="true"><path d="M10 3h6v7.2a8.6 8.6 0 1 1-6 0z"/>'
@@ -18,12 +19,17 @@ STILL = raw(
 
 def header(folder: Folder) -> Markup:
     """The run's name, and when and where it ran."""
-    known = (folder.environment.get(key) for key in ("date", "cpu", "device", "commit"))
+    return named(folder.name, folder.environment)
+
+
+def named(name: str, environment: dict[str, Any]) -> Markup:
+    """A name, and when and where it came to be."""
+    known = (environment.get(key) for key in ("date", "cpu", "device", "commit"))
     date, cpu, device, commit = (str(value) if value else "" for value in known)
     facts = [date[:10], device if device not in ("", "cpu") else cpu, f"commit {commit[:10]}" if commit else ""]
     line = join(*(fact for fact in facts if fact), between=" · ")
     brand = tag("p", STILL, "Limbeck report", class_="brand")
-    return tag("header", brand, tag("p", tag("strong", folder.name), *([" · ", line] if line else []), class_="facts"))
+    return tag("header", brand, tag("p", tag("strong", name), *([" · ", line] if line else []), class_="facts"))
 
 
 def verdict_card(judged: Verdict) -> Markup:

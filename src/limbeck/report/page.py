@@ -18,7 +18,7 @@ from limbeck.report.sections import all_rows, parity, provenance
 from limbeck.report.sources import by_source
 from limbeck.report.verdict import Verdict, verdict
 
-__all__ = ["write"]
+__all__ = ["document", "write"]
 
 TITLES = {
     "rows": "Rows",
@@ -47,7 +47,7 @@ def write(run: Path) -> Path:
     folder = folders.read(run)
     judged = verdict(folder.rows)
     page = run / "report" / "index.html"
-    write_text(page, _document(folder, _body(folder, judged)))
+    write_text(page, document(f"{folder.name}: Limbeck report", _body(folder, judged)))
     return page
 
 
@@ -81,12 +81,12 @@ def _sections(folder: Folder, judged: Verdict) -> dict[str, Markup]:
     }
 
 
-def _document(folder: Folder, body: Markup) -> str:
-    """The whole document; its policy lets no script run but ours and nothing be fetched."""
+def document(title: str, body: Markup) -> str:
+    """A whole document; its policy lets no script run but ours and nothing be fetched."""
     script = _packaged("page.js")
     mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template(_packaged("page.html")).substitute(
-        title=join(f"{folder.name}: Limbeck report"),
+        title=join(title),
         style=_packaged("style.css"),
         script=script,
         script_hash=f"'sha256-{mark}'",

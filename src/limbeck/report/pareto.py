@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank
 from limbeck.report.rows import RUNTIMES, SCORES, Row, deployable, latency, number, role, runtime_name, sound
 
-__all__ = ["frontier", "overlap", "paint", "points"]
+__all__ = ["free", "frontier", "overlap", "paint", "points"]
 
 MARKERS = {"onnxruntime": "o", "openvino": "s", "eager": "^"}
 NARROW = 600  # CSS pixels below which only the points that matter are named
@@ -131,7 +131,7 @@ def _name(axes: Axes, rows: list[Row], named: list[Row], score: str, areas: list
         )
         note.set_in_layout(False)
         size = note.get_window_extent()
-        box, gap = _free(place, radius, size.width, size.height, taken, axes.bbox)
+        box, gap = free(place, radius, size.width, size.height, taken, axes.bbox)
         note.set_position((box.x0 - place[0], box.y0 - place[1] + size.height * 0.22))
         taken.append(box)
         if gap > GAPS[0]:
@@ -142,7 +142,7 @@ def _box(corner: Any, width: float, height: float) -> Bbox:
     return Bbox.from_bounds(float(corner[0]), float(corner[1]), width, height)
 
 
-def _free(place: Any, radius: float, width: float, height: float, taken: list[Bbox], frame: Bbox) -> tuple[Bbox, float]:
+def free(place: Any, radius: float, width: float, height: float, taken: list[Bbox], frame: Bbox) -> tuple[Bbox, float]:
     """The first box beside ``place`` that covers nothing, else the one that covers least; and its gap."""
     tried: list[tuple[float, Bbox, float]] = []
     for gap in GAPS:

@@ -8,7 +8,7 @@ from pathlib import Path
 from limbeck import show
 from limbeck.recipe import Recipe, read
 from limbeck.record import UserError
-from limbeck.sweep.folder import Folder, opened
+from limbeck.sweep.folder import Folder, opened, place_of
 from limbeck.sweep.grid import Cell
 from limbeck.sweep.loop import do
 from limbeck.sweep.pool import Pool, slots, tail
@@ -99,14 +99,13 @@ def _opened(sweep: Sweep, recipes: Mapping[str, Recipe]) -> tuple[Folder, dict[s
     """The sweep's folder, and 0 for every run that is done already; the others have been checked."""
     from limbeck.run import finished
     from limbeck.stages.check import check
-    from limbeck.stages.context import runs_root
 
     before = [name for name, recipe in recipes.items() if finished(recipe)]
     for name, recipe in recipes.items():
         if name not in before:
             check(recipe, to_run=True)
     name = sweep.recipe().name
-    folder = opened(runs_root() / f"{name}-sweep", name, sweep.source, sweep.overrides, sweep.cells)
+    folder = opened(place_of(name), name, sweep.source, sweep.overrides, sweep.cells)
     for done in before:
         folder.note(done, state="done", code=0)
     if before:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from limbeck.record import UserError, locked, read_json, write_json
 from limbeck.sweep.grid import Cell
 
-__all__ = ["Folder", "opened"]
+__all__ = ["Folder", "opened", "place_of"]
 
 Entry = dict[str, Any]
 
@@ -85,6 +85,13 @@ class Folder:
         finally:
             if stream is not None:
                 self.let_go(stream)
+
+
+def place_of(name: str) -> Path:
+    """The folder of the sweep of a recipe of this name."""
+    from limbeck.stages.context import runs_root
+
+    return runs_root() / f"{name}-sweep"
 
 
 def opened(path: Path, name: str, source: str, overrides: Sequence[str], cells: Sequence[Cell]) -> Folder:

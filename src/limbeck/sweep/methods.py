@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.record import digest
 from limbeck.sweep.results import BASELINE, STUDENT, Network, Run, Sweep
 
-__all__ = ["EQUAL_TIME", "Method", "control_of", "longer_control_of", "methods", "steps_for_equal_time"]
+__all__ = ["EQUAL_TIME", "SAME_TIME", "Method", "control_of", "longer_control_of", "methods", "steps_for_equal_time"]
 
 EQUAL_TIME = "equal time"
 """The axis of controls that train for as long as a method does."""

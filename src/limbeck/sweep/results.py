@@ -81,6 +81,7 @@ class Run:
     Attributes:
         name: Of the run.
         axes: What it is called on each axis.
+        overrides: What it changes in the sweep's recipe.
         state: ``done``, ``failed``, ``waiting``, ...
         code: Exit code of a failed one.
         recipe: Resolved; empty if it cannot be read any more.
@@ -91,6 +92,7 @@ class Run:
 
     name: str
     axes: Mapping[str, Any]
+    overrides: tuple[str, ...]
     state: str
     code: int | None
     recipe: Json
@@ -138,13 +140,14 @@ def _report(folder: Path, cell: Json) -> Folder | None:
     return folders.read(path) if cell.get("state") == "done" and (path / "summary.json").is_file() else None
 
 
-def _run(cell: Json, source: str, overrides: list[str], report: Folder | None, score: str) -> Run:
+def _run(cell: Json, source: str, common: list[str], report: Folder | None, score: str) -> Run:
     own = {} if report is None else {role: _network(cell["name"], report, role, score) for role in (STUDENT, BASELINE)}
     networks = {role: network for role, network in own.items() if network is not None}
-    recipe = parse(report.recipe, "recipe.yaml")[0] if report and report.recipe else _resolved(cell, source, overrides)
+    recipe = parse(report.recipe, "recipe.yaml")[0] if report and report.recipe else _resolved(cell, source, common)
     state = "unscored" if cell["state"] == "done" and STUDENT not in networks else str(cell["state"])
     stages = _stages(report.path) if report else {}
-    return Run(cell["name"], cell.get("axes") or {}, state, cell.get("code"), recipe, report, networks, stages)
+    axes, overrides = cell.get("axes") or {}, tuple(cell.get("overrides") or ())
+    return Run(cell["name"], axes, overrides, state, cell.get("code"), recipe, report, networks, stages)
 
 
 def _resolved(cell: Json, source: str, overrides: list[str]) -> Json:
