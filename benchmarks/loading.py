@@ -30,15 +30,15 @@ from limbeck.data.transforms import GREY, Augmentation
 from limbeck.data.views import Views, load
 from limbeck.place import Place
 from limbeck.recipe import Recipe, read
+from limbeck.recipe.lesson import lesson, sides
 from limbeck.runtimes._cores import physical_cores
 from limbeck.stages.context import Context
 from limbeck.stages.data import Source
 from limbeck.stages.objective import make_objective, make_terms
 from limbeck.stages.train import accelerator_for
 from limbeck.train.fit import fit
-from limbeck.train.objective import Teacher
 from limbeck.train.optim import make_optimizer
-from limbeck.train.terms import split_path
+from limbeck.train.teacher import Teacher
 
 
 class Torchvision:
@@ -106,7 +106,7 @@ def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled:
     accelerator = accelerator_for(context, settings.precision)
     student = context.network(recipe.student, recipe.place / "student", context.num_classes)
     teacher = untrained_teacher(context) if distilled else None
-    terms = make_terms(context, student, teacher.model, recipe.distil) if teacher else []
+    terms = make_terms(context, lesson(recipe, "student"), student, {"": teacher.model}) if teacher else []
     objective = make_objective(context, student, settings, terms, teacher)
     objective.to(memory_format=torch.channels_last)
     optimizer = accelerator.prepare_optimizer(make_optimizer(objective, settings.optimizer))
@@ -131,10 +131,10 @@ def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled:
 def untrained_teacher(context: Context) -> Teacher:
     """The recipe's teacher with random weights, which is as fast as the trained one."""
     recipe = context.recipe
-    assert recipe.teacher is not None
-    model = context.network(recipe.teacher, recipe.place / "teacher", context.num_classes)
+    (section,) = recipe.teacher
+    model = context.network(section, recipe.place / "teacher", context.num_classes)
     model.to(memory_format=torch.channels_last)
-    return Teacher(model, model.mean, model.std, [split_path(term.at)[1] for term in recipe.distil])
+    return Teacher(model, model.mean, model.std, [sides(at)[2] for term in recipe.distil.terms for at in term.places])
 
 
 def _seconds(work: Callable[[], Any], times: int) -> float:

@@ -174,25 +174,34 @@ def indexed(value: dict[str, Any], sections: tuple[str, ...], assignment: str) -
     return f"{section}.0.{rest}{equals}{text}" if single and plain else assignment
 
 
-def as_sections(value: dict[str, Any], sections: Mapping[str, str], lines: dict[Keys, int]) -> None:
-    """Make a list alone in one of the sections its key of that name, in the values and in the lines of their keys."""
+def as_sections(value: dict[str, Any], sections: Mapping[str, str], lines: dict[Keys, int], at: Keys = ()) -> None:
+    """Make a list alone in one of the sections its key of that name, in the values and in the lines of their keys.
+
+    Args:
+        value: The mapping that has the sections; changed.
+        sections: Key of each section's list by the section's name.
+        lines: Lines of all keys of the file; changed.
+        at: Where ``value`` stands in the file.
+    """
     for section, key in sections.items():
         if not isinstance(value.get(section), list):
             continue
         value[section] = {key: value[section]}
-        inside = {keys: line for keys, line in lines.items() if keys[0] == section and len(keys) > 1}
+        above = (*at, section)
+        inside = {keys: line for keys, line in lines.items() if keys[: len(above)] == above and len(keys) > len(above)}
         for keys in inside:
             del lines[keys]
-        lines.update({(section, key, *keys[1:]): line for keys, line in inside.items()})
+        lines.update({(*above, key, *keys[len(above) :]): line for keys, line in inside.items()})
 
 
 def inside(sections: Mapping[str, str], assignment: str) -> str:
-    """``distil.0.weight=2`` as ``distil.terms.0.weight=2``."""
+    """``distil.0.weight=2`` as ``distil.terms.0.weight=2``, however deep the section is."""
     dotted, equals, text = assignment.partition("=")
-    section, dot, rest = dotted.partition(".")
-    if section in sections and dot and rest.partition(".")[0].isdecimal():
-        return f"{section}.{sections[section]}.{rest}{equals}{text}"
-    return assignment
+    keys = dotted.split(".")
+    for at in reversed(range(len(keys) - 1)):
+        if keys[at] in sections and keys[at + 1].isdecimal():
+            keys.insert(at + 1, sections[keys[at]])
+    return f"{'.'.join(keys)}{equals}{text}"
 
 
 def forget(lines: dict[Keys, int], keys: Keys) -> None:

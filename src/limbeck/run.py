@@ -16,6 +16,7 @@ from typing import Any
 from limbeck import show
 from limbeck.place import dump
 from limbeck.recipe import Recipe
+from limbeck.recipe.lesson import TEACHER, is_teacher, seats
 from limbeck.record import UserError, write_json, write_text
 from limbeck.show import is_first_process
 from limbeck.stages.check import check
@@ -38,7 +39,8 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     Args:
         recipe: The recipe.
         until: Last stage.
-        force: Stage or network that is done again, with all that builds on it; ``train`` means every network.
+        force: Stage or network that is done again, with all that builds on it; ``train`` means every network,
+            ``teacher`` every teacher.
         device: ``auto``, ``cpu`` or ``cuda:i``.
 
     Returns:
@@ -88,7 +90,8 @@ def finished(recipe: Recipe, until: str = "report") -> bool:
 
 def _trains(recipe: Recipe, role: str) -> bool:
     """Whether a network is trained, and not only taken as it is."""
-    return recipe.teacher is not None and recipe.teacher.train is not None if role == "teacher" else bool(recipe.train)
+    seat = seats(recipe).get(role)
+    return bool(seat.section.train if seat else recipe.train)
 
 
 def _order(name: str) -> int:
@@ -103,7 +106,10 @@ def _forced(everything: Mapping[str, Stage], force: str | None) -> set[str]:
     """
     if force is None:
         return set()
-    forced = {name for name in everything if name == force or (force == "train" and name not in STAGES)}
+    forced = {
+        name for name in everything
+        if name == force or (force == "train" and name not in STAGES) or (force == TEACHER and is_teacher(name))
+    }  # fmt: skip
     if not forced:
         raise UserError(f"--force {force}: this run has no such stage; known: train, {', '.join(everything)}.")
     for name, stage in everything.items():  # in order, so that what builds on them follows

@@ -9,14 +9,14 @@ import pytest
 
 import limbeck
 from limbeck.build import find, names
-from limbeck.recipe import Data, Export, Model, Quantize, Section, Task, TaskLoss, Term
+from limbeck.recipe import Data, Export, Model, Quantize, Section, Task, TaskLoss, Teacher, Term
 
 PACKAGE = Path(limbeck.__file__).parent
 
 RESERVED: dict[str, tuple[type[Section], ...]] = {
     "datasets": (Data,),
     "tasks": (Task,),
-    "models": (Model,),
+    "models": (Model, Teacher),
     "losses": (Term, TaskLoss),
     "quantizers": (Quantize,),
     "exporters": (Export,),

@@ -68,7 +68,7 @@ def test_defaults(recipe):
 def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
     found = recipe(FULL)
     assert found.data.spec == {"kind": "scenes", "training": 12}
-    assert found.teacher.spec == {"kind": "compact_unet", "width": 16}
+    assert found.teacher[0].spec == {"kind": "compact_unet", "width": 16}
     assert found.train.task[0].spec == {"kind": "cross_entropy", "class_weights": "log_frequency"}
     assert found.train.task[0].weight == 0.5
     assert found.distil.terms[0].spec == {"kind": "kd", "temperature": 2}
@@ -214,7 +214,7 @@ def test_another_kind_replaces_the_loss(recipe):
 
 def test_teacher_and_qat_inherit_train(recipe):
     found = recipe(FULL)
-    teacher, qat = found.teacher.train, found.quantize[0].qat
+    teacher, qat = found.teacher[0].train, found.quantize[0].qat
     assert (teacher.epochs, teacher.steps, teacher.batch) == (2.5, None, 6)
     assert (teacher.optimizer.name, teacher.optimizer.lr, teacher.optimizer.momentum) == ("sgd", 0.01, 0.8)
     assert (qat.epochs, qat.steps, qat.batch) == (1, None, 6)
@@ -238,8 +238,8 @@ def test_qat_freezes_batch_norm_by_default(recipe):
 
 def test_a_teacher_with_weights_is_used_as_it_is(recipe):
     text = FULL.replace("width: 16, train: {epochs: 2.5, optimizer: {lr: 0.01}}", "width: 16, weights: some-name")
-    assert recipe(text).teacher.train is None
-    assert recipe(text, "teacher.train.steps=4").teacher.train.steps == 4
+    assert recipe(text).teacher[0].train is None
+    assert recipe(text, "teacher.train.steps=4").teacher[0].train.steps == 4
 
 
 def test_a_single_mapping_is_a_list_of_one(recipe):
@@ -317,7 +317,7 @@ def test_code_is_found_beside_the_recipe_wherever_it_is_named(recipe, tmp_path):
     found = recipe(CODE)
     loss = f"{tmp_path}/mine.py:Loss"
     assert (found.task.kind, found.export[0].kind) == (f"{tmp_path}/mine.py:Task", f"{tmp_path}/mine.py:Export")
-    assert {section.task[0].kind for section in (found.train, found.teacher.train, found.quantize[0].qat)} == {loss}
+    assert {section.task[0].kind for section in (found.train, found.teacher[0].train, found.quantize[0].qat)} == {loss}
     assert found.quantize[0].calibration.images == f"{tmp_path}/photos"
     assert recipe(CODE.replace("photos", "elsewhere")).quantize[0].calibration.images == "elsewhere"
 

@@ -10,8 +10,9 @@ from limbeck.models.compact_unet import compact_unet
 from limbeck.recipe import read
 from limbeck.record import UserError, write_json
 from limbeck.stages.context import Context
+from limbeck.stages.networks import load_role
 from limbeck.stages.score import good_enough
-from limbeck.stages.train import load_role, run
+from limbeck.stages.train import run
 
 RECIPE = """\
 name: x

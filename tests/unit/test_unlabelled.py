@@ -196,7 +196,7 @@ def test_an_epoch_of_the_student_is_longer_and_the_baseline_takes_as_many_steps(
     found = context()
     steps = {role: plan_for(found, role, found.recipe.train).steps for role in ("student", "student-baseline")}
     assert steps == {"student": 9, "student-baseline": 9}
-    assert plan_for(found, "teacher", found.recipe.teacher.train).steps == 1
+    assert plan_for(found, "teacher", found.recipe.teacher[0].train).steps == 1
     lengths = {role: len(training(found, role)) for role in ("teacher", "student-baseline", "student", "qat")}
     assert lengths == {"teacher": 4, "student-baseline": 4, "student": 12, "qat": 12}
 

@@ -1,7 +1,8 @@
 """What every network looks like from outside: plain logits, its normalisation, auxiliary heads that can go."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "as_logits", "aux_heads", "with_channels", "without_aux"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "as_logits", "aux_heads", "in_classes", "with_channels", "without_aux"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -101,6 +102,27 @@ def as_logits(model: nn.Module) -> nn.Module:
     if _plain_logits not in model._forward_hooks.values():
         model.register_forward_hook(_plain_logits)
     return model
+
+
+def in_classes(model: nn.Module, groups: Sequence[Sequence[int]] | None) -> nn.Module:
+    """Let a network answer in other classes: each is one of its own, or several whose probabilities are added.
+
+    Those of its own that are in no group are dropped. Paths and state-dict keys stay; None changes nothing.
+
+    Args:
+        model: A network that obeys the contract of this room.
+        groups: For each class of the answer, its own ones; at least one.
+    """
+    if groups is not None:
+        model.register_forward_hook(partial(_answer, [list(group) for group in groups]))
+    return model
+
+
+def _answer(groups: list[list[int]], _: nn.Module, __: Any, logits: Tensor) -> Tensor:
+    if all(len(group) == 1 for group in groups):
+        return logits.index_select(1, torch.tensor([group[0] for group in groups], device=logits.device))
+    each = [logits[:, group].logsumexp(1) if len(group) > 1 else logits[:, group[0]] for group in groups]
+    return torch.stack(each, 1)
 
 
 def _numbers(value: Any, where: str) -> tuple[float, ...]:

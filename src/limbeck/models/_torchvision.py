@@ -12,7 +12,7 @@ from limbeck.data.local import NotHereError, may_download
 from limbeck.place import nearest
 from limbeck.record import UserError
 
-__all__ = ["address", "library_weights", "load_backbone", "named_weights"]
+__all__ = ["address", "categories", "library_weights", "load_backbone", "named_weights"]
 
 
 def library_weights(arch: str, name: str) -> dict[str, Tensor]:
@@ -30,6 +30,15 @@ def library_weights(arch: str, name: str) -> dict[str, Tensor]:
     if name not in offered:
         raise UserError(f"{arch}: no weights {name!r}.{nearest(name, list(offered))} Known: {', '.join(offered)}.")
     return _download(offered[name].url)
+
+
+def categories(arch: str, name: str) -> tuple[str, ...]:
+    """The classes of torchvision's weights of this name for an architecture; empty if it has no such weights."""
+    try:
+        found = torchvision.models.get_model_weights(arch)[name]
+    except (KeyError, ValueError):
+        return ()
+    return tuple(found.meta.get("categories", ()))
 
 
 def named_weights(name: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from limbeck.recipe.reading import from_dict, merged, packaged, read
 from limbeck.recipe.schema import Recipe, Task
 from limbeck.recipe.search import Range, Search
 from limbeck.recipe.section import Component, Section
+from limbeck.recipe.teaching import Teacher
 from limbeck.recipe.training import Distil, Model, Optimizer, Qat, Schedule, Train
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Section",
     "Task",
     "TaskLoss",
+    "Teacher",
     "Term",
     "Train",
     "from_dict",

@@ -58,7 +58,8 @@ class Term(Component):
     """One distillation term: a loss between a student's and a teacher's tensor."""
 
     at: str | list[str] = "logits"
-    """``logits``, one path for both, or ``student.path -> teacher.path``; a list for a loss of several levels."""
+    """``logits``, one path for both, ``student.path -> teacher.path``, or ``-> name:teacher.path`` for one of several
+    teachers; a list for a loss of several levels."""
     weight: Positive | None = None
     """1 if absent, or what ``compat`` says."""
     schedule: Ramp = Ramp()
@@ -67,7 +68,7 @@ class Term(Component):
     edges: Edges | None = None
     """Weighs positions by the edges of the labels, for losses that take weights."""
     combine: Literal["mean", "confidence"] = "mean"
-    """What several teachers say together where none is named: their mean, or by how sure each is of the label."""
+    """What several teachers say together where none is named: their mean, or weighted by how right each is."""
 
     @field_validator("at", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """From a file to a recipe: found, parsed, changed from the command line, merged and checked."""
 
+import copy
 import os
 from importlib import resources
 from pathlib import Path
@@ -9,8 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from limbeck import place
 from limbeck.place import Keys, Place, nearest
+from limbeck.recipe.lesson import refuse_unfit
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.section import Section
+from limbeck.recipe.teaching import OWN
 from limbeck.record import UserError
 
 __all__ = ["from_dict", "merged", "packaged", "read"]
@@ -53,7 +56,17 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
 def _in_full(raw: dict[str, Any], lines: dict[Keys, int]) -> None:
     """Write out what may be shortened."""
     place.as_lists(raw, LISTS, lines)
-    place.as_sections(raw, SECTIONS, lines)
+    _sections_in_full(raw, lines, ())
+
+
+def _sections_in_full(learner: Any, lines: dict[Keys, int], at: Keys) -> None:
+    """Of the recipe, and of its teachers at every depth."""
+    if isinstance(learner, list):
+        for index, one in enumerate(learner):
+            _sections_in_full(one, lines, (*at, index))
+    elif isinstance(learner, dict):
+        place.as_sections(learner, SECTIONS, lines, at)
+        _sections_in_full(learner.get("teacher"), lines, (*at, "teacher"))
 
 
 def _one_length(raw: dict[str, Any], keys: Keys) -> None:
@@ -85,28 +98,45 @@ def from_dict(raw: dict[str, Any], where: Place, root: Path) -> Recipe:
     """Check plain values and make them a recipe.
 
     Raises:
-        UserError: Naming every wrong key with its line.
+        UserError: Naming every wrong key with its line; or the first teacher or term that fits no other.
     """
     try:
         recipe = Recipe.model_validate(_normalised(raw, root))
     except ValidationError as error:
         raise UserError("\n".join(_humanised(e, where) for e in error.errors())) from error
     recipe._place, recipe._root = where, root
+    refuse_unfit(recipe)
     return recipe
 
 
 def _normalised(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    value = raw | {key: [] for key in (*LISTS, *SECTIONS) if key in raw and raw[key] is None}
+    value = copy.deepcopy(raw) | {key: [] for key in (*LISTS, *SECTIONS) if key in raw and raw[key] is None}
     _in_full(value, {})
     train = value.get("train")
     if isinstance(train, dict):
-        teacher = value.get("teacher")
-        if isinstance(teacher, dict) and (not teacher.get("weights") or teacher.get("train")):
-            value["teacher"] = teacher | {"train": merged(train, teacher.get("train") or {})}
+        value |= _with_trained_teachers(value, train)
     if isinstance(value.get("quantize"), list):
         value["quantize"] = [_with_train(spec, train) for spec in value["quantize"]]
     found: dict[str, Any] = _absolute(value, root)
     return found
+
+
+def _with_trained_teachers(learner: Any, train: dict[str, Any]) -> Any:
+    """A section whose teachers, at every depth, are trained as the recipe trains, but for their own keys."""
+    teachers = learner.get("teacher") if isinstance(learner, dict) else None
+    if isinstance(teachers, list):
+        return learner | {"teacher": [_trained(teacher, train) for teacher in teachers]}
+    return learner | {"teacher": _trained(teachers, train)} if isinstance(teachers, dict) else learner
+
+
+def _trained(teacher: Any, train: dict[str, Any]) -> Any:
+    teacher = _with_trained_teachers(teacher, train)
+    as_it_is = not isinstance(teacher, dict) or teacher.get("kind") == OWN or not _learns(teacher)
+    return teacher if as_it_is else teacher | {"train": merged(train, teacher.get("train") or {})}
+
+
+def _learns(teacher: dict[str, Any]) -> bool:
+    return not teacher.get("weights") or bool(teacher.get("train"))
 
 
 def _with_train(spec: Any, train: Any) -> Any:

@@ -10,6 +10,7 @@ from limbeck.recipe.delivery import Bench, Evaluate, Export, Quantize
 from limbeck.recipe.feed import Data
 from limbeck.recipe.search import Search
 from limbeck.recipe.section import Component, Section
+from limbeck.recipe.teaching import Teachers
 from limbeck.recipe.training import Distil, Model, Train
 
 __all__ = ["Recipe", "Task"]
@@ -28,7 +29,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     task: Task = Task()
     data: Data
-    teacher: Model | None = None
+    teacher: Teachers = []
     student: Model
     baseline: bool = False
     """Train the student once more without distillation: same seed, same steps."""
@@ -62,7 +63,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        if self.distil.terms and self.teacher is None:
+        if self.distil.terms and not self.teacher:
             raise ValueError("distil needs a teacher")
         if self.data.unlabelled and not self.distil.terms:
             raise ValueError("data.unlabelled is for what a teacher teaches, but there is no distil section")
@@ -72,8 +73,6 @@ class Recipe(Section):
             raise ValueError("train and min_metric inside student would do nothing; it learns by the recipe's train")
         if self.train is None and self.distil.terms:
             raise ValueError("distil needs a train section")
-        if self.teacher and self.teacher.weights is None and self.teacher.train is None:
-            raise ValueError("the teacher has neither weights nor a train section")
         if self.baseline and not self.distil.terms:
             raise ValueError("baseline repeats the student without distillation, but there is no distil section")
         self._sizes_fit()

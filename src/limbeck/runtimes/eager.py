@@ -14,7 +14,7 @@ from limbeck.build import build
 from limbeck.data.tensor_file import read_tensors
 from limbeck.data.weight_file import read_metadata
 from limbeck.data.weights import load_weights
-from limbeck.graph.network import as_logits
+from limbeck.graph.network import as_logits, in_classes
 from limbeck.record import UserError
 from limbeck.runtimes._cores import physical_cores
 
@@ -136,11 +136,12 @@ def _restored(path: Path, metadata: Json, root: Path | None) -> nn.Module:
 
 def _built(path: Path, metadata: Json, root: Path | None) -> nn.Module:
     """The float network, in inference mode, with the weights its builder draws."""
-    spec = {key: value for key, value in metadata["architecture"].items() if key != "num_classes"}
+    spec = {key: value for key, value in metadata["architecture"].items() if key not in ("num_classes", "class_groups")}
     _refuse_foreign(path, spec, root)
     num_classes = metadata["architecture"].get("num_classes", len(metadata["classes"]))
     runtime = {"num_classes": num_classes, "pretrained": None, "root": root}
-    return as_logits(build("models", spec, f"{path}: architecture", root, **runtime)).eval()
+    network = as_logits(build("models", spec, f"{path}: architecture", root, **runtime))
+    return in_classes(network, metadata["architecture"].get("class_groups")).eval()
 
 
 def _refuse_foreign(path: Path, spec: Json, root: Path | None) -> None:

@@ -12,10 +12,11 @@ from limbeck.bench.size import file_mb, macs_g, params_m
 from limbeck.build import names
 from limbeck.place import nearest
 from limbeck.recipe import Bench
+from limbeck.recipe.lesson import seats
 from limbeck.record import UserError
 from limbeck.runtimes._cores import cpu_has_bf16
-from limbeck.stages.context import ROLES, Context
-from limbeck.stages.rows import Row, has, rows
+from limbeck.stages.context import Context
+from limbeck.stages.rows import Row, rows
 
 __all__ = ["device_for", "files", "refuse_unknown", "run"]
 
@@ -33,8 +34,7 @@ def run(context: Context) -> dict[str, Any]:
     if settings is None:
         return {"rows": {}}
     found = rows(context)
-    height, width = context.preprocess(_Normalised()).shape
-    shapes = {role: (1, _channels(context, role), height, width) for role in ROLES}
+    shapes = {role: _shape(context, role) for role in context.roles}
     jobs = [_job(context, row, settings, shapes[row.model]) for row in found if row.timed and row.path.exists()]
     timed = _measured(jobs, settings)
     counted = _counts(context, shapes)
@@ -45,11 +45,11 @@ def run(context: Context) -> dict[str, Any]:
     return {"rows": result}
 
 
-def _channels(context: Context, role: str) -> int:
-    """Channels of a network's input: its weight file has a mean for each."""
+def _shape(context: Context, role: str) -> tuple[int, int, int, int]:
+    """One image as a network takes it: its weight file has a mean for each channel."""
     path = context.weights("student" if role.startswith("student") else role)
     metadata = Metadata.read(path) if path.is_file() else None
-    return len(metadata.preprocess.mean) if metadata else 3
+    return (1, len(metadata.preprocess.mean) if metadata else 3, *context.preprocess(_Normalised(), role).shape)
 
 
 def _missing(row: Row) -> str:
@@ -105,13 +105,12 @@ def _measured(jobs: list[Job], settings: Bench) -> dict[str, dict[str, Any]]:
 
 def _counts(context: Context, shapes: Mapping[str, tuple[int, int, int, int]]) -> dict[str, dict[str, Any]]:
     """Parameters and multiply-adds of each network, as it ships."""
-    from limbeck.stages.train import load_role
+    from limbeck.stages.networks import load_role
 
     found = {}
-    for role in ("teacher", "student"):
-        if has(context, role):
-            model = load_role(context, role)
-            found[role] = {"params_m": params_m(model), "macs_g": macs_g(model, shapes[role])}
+    for role in (*seats(context.recipe), "student"):
+        model = load_role(context, role)
+        found[role] = {"params_m": params_m(model), "macs_g": macs_g(model, shapes[role])}
     for role in ("student-baseline", "student-longer"):
         found[role] = found["student"]
     return found

@@ -1,7 +1,8 @@
 """Build everything a recipe names, without data or weights, and refuse what would fail after six hours."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from limbeck.datasets import drawn
 from limbeck.datasets._absent import absent
 from limbeck.place import Place
 from limbeck.recipe import Model, Recipe, Train
+from limbeck.recipe.lesson import lesson, seats
 from limbeck.record import UserError
 from limbeck.stages.context import WEIGHT_SUFFIXES, Context, data_root
 from limbeck.stages.licences import described, terms
@@ -35,6 +37,8 @@ class _Data:
     """Whether the number of classes is theirs, and not assumed."""
     images: int | None = None
     """Images that a taught network is trained on, unlabelled ones too; None where they are not here."""
+    names: tuple[str, ...] | None = None
+    """Of the classes; None where they are not known yet."""
 
 
 def files(sources: Sequence[str]) -> list[str]:
@@ -75,10 +79,13 @@ def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
     data = _data(context)
     student, about = _network(context, "student", data, to_run)
     lines = [data.line, *about]
-    if recipe.teacher is not None:
-        teacher, about = _network(context, "teacher", data, to_run)
-        lines += [*about, *_matches(context, student, teacher, data)]
-        _losses(context, teacher, [(recipe.teacher.train, recipe.place / "teacher" / "train")], data.num_classes)
+    networks = {"student": student}
+    for role, seat in seats(recipe).items():
+        networks[role], about = _network(context, role, data, to_run)
+        lines += about
+        _losses(context, networks[role], [(seat.section.train, seat.where / "train")], data.num_classes)
+    for role in (*seats(recipe), "student"):
+        lines += _matches(context, role, networks, data)
     after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
     _losses(context, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
     for index, spec in enumerate(recipe.quantize):
@@ -105,7 +112,8 @@ def _data(context: Context) -> _Data:
         counted = isinstance(known, tuple | list)
         count = len(known) if isinstance(known, tuple | list) else ASSUMED_CLASSES
         missing = str(error).splitlines()[0]
-        return _Data(count, f"data     {recipe.data.kind}, {count} classes; not here: {missing}", component, counted)
+        line = f"data     {recipe.data.kind}, {count} classes; not here: {missing}"
+        return _Data(count, line, component, counted, names=tuple(known) if isinstance(known, tuple | list) else None)
     own = recipe.train.batch if recipe.train else None
     batch, place = (own, recipe.place / "train") if own else (recipe.data.batch, where)
     length, sources = drawn(training)
@@ -122,7 +130,8 @@ def _data(context: Context) -> _Data:
     if sources:
         names = zip(getattr(training, "sources", ()), sources, strict=True)
         shown += "; an epoch draws " + ", ".join(f"{draws} of {name}'s {num}" for name, (num, draws) in names)
-    return _Data(count, f"data     {recipe.data.kind}, {count} classes, {shown}", scored, images=len(training) + more)
+    line = f"data     {recipe.data.kind}, {count} classes, {shown}"
+    return _Data(count, line, scored, images=len(training) + more, names=tuple(scored.classes))
 
 
 def _exports(context: Context) -> None:
@@ -144,11 +153,16 @@ def _exports(context: Context) -> None:
 def _network(context: Context, role: str, data: _Data, to_run: bool) -> tuple[Any, list[str]]:
     """The network of a section, which runs and whose weights fit, and lines about it."""
     from limbeck.bench.size import params_m
+    from limbeck.data.local import NotHereError, no_downloads
+    from limbeck.graph.network import in_classes
     from limbeck.stages.dry_run import refuse_other_answers, refuse_weights
+    from limbeck.stages.teacher_classes import Outputs, outputs_of
 
-    section, where = context.section(role), context.recipe.place / role
-    model = _built(context, section, where, data.num_classes)
-    refuse_other_answers(context, model, where, data.num_classes if data.counted else None)
+    section, where, outputs = context.section(role), context.where(role), Outputs(data.num_classes)
+    with suppress(NotHereError), no_downloads():
+        outputs = outputs_of(context, section, where, data.names) if data.names is not None else outputs
+    model: Any = in_classes(_built(context, section, where, outputs.count), outputs.groups)
+    refuse_other_answers(context, model, where, data.num_classes if data.counted else None, context.size(role))
     found = [*refuse_weights(context, section, model, where, files=to_run, whole=data.counted)]
     found += [model.loaded] if getattr(model, "loaded", None) is not None else []
     return model, [
@@ -192,14 +206,16 @@ def _without_download(section: Model) -> dict[str, Any]:
     return {name: value for name, value in NO_DOWNLOAD.items() if section.model_extra and name in section.model_extra}
 
 
-def _matches(context: Context, student: Any, teacher: Any, data: _Data) -> list[str]:
+def _matches(context: Context, role: str, networks: Mapping[str, Any], data: _Data) -> list[str]:
     """The table of what is compared with what, at which sizes, through which projector; what will be kept of it."""
     from limbeck.stages.matched import matched, table
     from limbeck.stages.objective import make_terms
     from limbeck.stages.replay import describe_cache
 
-    rows = make_terms(context, student, teacher)
-    return [*table(matched(context, rows)), *describe_cache(context, rows, data.images)]
+    found = lesson(context.recipe, role)
+    asked = {seat.name: networks[role if seat.section.is_own else seat.role] for seat in found.seats}
+    rows = make_terms(context, found, networks[role], asked)
+    return [*table(matched(context, rows)), *describe_cache(found, rows, data.images)]
 
 
 def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:

@@ -18,7 +18,8 @@ from limbeck.data.labels import Labels, read_labels
 from limbeck.data.stats import cache_folder
 from limbeck.datasets import Dataset
 from limbeck.place import Place, placed
-from limbeck.recipe import Model, Recipe
+from limbeck.recipe import Model, Recipe, Teacher
+from limbeck.recipe.lesson import seats
 from limbeck.record import UserError, digest
 from limbeck.stages.licences import terms
 from limbeck.tasks import Task
@@ -26,11 +27,7 @@ from limbeck.tasks import Task
 if TYPE_CHECKING:
     from limbeck.data.weights import Report
 
-__all__ = ["ROLES", "Context", "data_root", "runs_root"]
-
-ROLES = ("teacher", "student", "student-baseline", "student-longer")
-"""Networks of a run. The last two are the student without distillation, and trained on for as long as QAT."""
-
+__all__ = ["Context", "data_root", "labels_of", "plain_name", "runs_root"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """What a missing weight file is told from a hub id or a library's name of weights by."""
@@ -109,7 +106,7 @@ class Context:
     @property
     def alpha(self) -> bool:
         """Whether a network takes a fourth channel, as its mean in the recipe says."""
-        sections = [self.recipe.student, *([self.recipe.teacher] if self.recipe.teacher else [])]
+        sections = [self.recipe.student, *(seat.section for seat in seats(self.recipe).values())]
         return any(section.mean is not None and len(section.mean) == 4 for section in sections)
 
     @property
@@ -124,7 +121,7 @@ class Context:
             UserError: If neither data nor weights name any.
         """
         weights = self.recipe.student.weights
-        carried = _carried(weights).classes if weights else ()
+        carried = labels_of(weights).classes if weights else ()
         if not carried:
             raise UserError(
                 f"{self.recipe.place / 'data'}: neither the data nor the student's weights name the classes; "
@@ -217,9 +214,11 @@ class Context:
 
     def _compare_labels(self, section: Model) -> None:
         """Say where the data call a class otherwise than the weights: the order decides what a mask means."""
-        theirs = _carried(section.weights).classes if section.weights and self.weight_file(section) else ()
+        if isinstance(section, Teacher) and section.train is None:
+            return  # one that is taken as it is was mapped, or refused
+        theirs = labels_of(section.weights).classes if section.weights and self.weight_file(section) else ()
         ours = self.dataset(self.recipe.evaluate.split).classes
-        differing = [n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if _plain(a) != _plain(b)]
+        differing = [n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if plain_name(a) != plain_name(b)]
         if theirs and len(theirs) == len(ours) and differing:
             first = differing[0]
             show.say(
@@ -237,11 +236,11 @@ class Context:
             raise UserError(f"{path}: no such weight file.")
         return path
 
-    def preprocess(self, model: Any) -> Preprocess:
+    def preprocess(self, model: Any, role: str = "student") -> Preprocess:
         """From an image to the network's input, by the recipe's sizes and the network's normalisation."""
         data = self.recipe.data
         return Preprocess(
-            size=data.size, keep_ratio=data.resize.mode == "keep_ratio", multiple=data.resize.multiple,
+            size=self.size(role), keep_ratio=data.resize.mode == "keep_ratio", multiple=data.resize.multiple,
             mean=tuple(model.mean), std=tuple(model.std), interpolation=data.resize.interpolation,
         )  # fmt: skip
 
@@ -249,7 +248,7 @@ class Context:
         """What a file of this network says about itself."""
         dataset, task = self.dataset(self.recipe.evaluate.split), self.task
         return Metadata(
-            task=task.name, model=role, classes=dataset.classes, preprocess=self.preprocess(model),
+            task=task.name, model=role, classes=dataset.classes, preprocess=self.preprocess(model, role),
             palette=tuple(dataset.palette) or (self._palette(dataset.classes) if task.dense else ()),
             recipe=digest(self.recipe.resolved()), licences=self.licences(role), **more,
         )  # fmt: skip
@@ -262,11 +261,13 @@ class Context:
     def _palette(self, classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
         """Colours that the student's weights carry for these very classes, else distinct ones."""
         weights = self.recipe.student.weights
-        carried = _carried(weights) if weights and self.weight_file(self.recipe.student) else Labels()
+        carried = labels_of(weights) if weights and self.weight_file(self.recipe.student) else Labels()
         fits = carried.classes == tuple(classes) and len(carried.palette) == len(classes)
         return carried.palette if fits else palette(len(classes))
 
-    def architecture(self, section: Model, model: Any, num_classes: int) -> dict[str, Any]:
+    def architecture(
+        self, section: Model, model: Any, num_classes: int, groups: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Any]:
         """How to build the network again, as it ships: no path of this machine, no download, no auxiliary head."""
         spec = dict(getattr(model, "architecture", None) or section.spec)
         component = find("models", section.kind, "models", self.recipe.root)
@@ -275,7 +276,8 @@ class Context:
             spec |= {name: v for name, v in as_shipped.items() if name in inspect.signature(component).parameters}
         source, colon, name = spec["kind"].rpartition(":")
         kind = f"./{Path(source).name}:{name}" if colon and source.endswith(".py") else spec["kind"]
-        return {**spec, "kind": kind, "num_classes": num_classes}
+        mapped = {} if groups is None else {"class_groups": [list(group) for group in groups]}
+        return {**spec, "kind": kind, "num_classes": num_classes, **mapped}
 
     def source_root(self, section: Model) -> Path:
         """Folder of the user's own code, if the network is built by it."""
@@ -284,22 +286,45 @@ class Context:
 
     def section(self, role: str) -> Model:
         """The section that describes a network."""
-        if role == "teacher":
-            assert self.recipe.teacher is not None
-            return self.recipe.teacher
-        return self.recipe.student
+        seat = seats(self.recipe).get(role)
+        return seat.section if seat else self.recipe.student
+
+    def where(self, role: str) -> Place:
+        """Where the section stands that describes a network."""
+        seat = seats(self.recipe).get(role)
+        return seat.where if seat else self.recipe.place / "student"
+
+    def size(self, role: str) -> tuple[int, int]:
+        """Size that images are brought to for a network, [height, width]."""
+        seat = seats(self.recipe).get(role)
+        return (seat.section.input_size if seat else None) or self.recipe.data.size
+
+    def seed(self, role: str) -> int:
+        """What a network's weights, the order of its images and their views are drawn from."""
+        own = seats(self.recipe)[role].section.seed if role in seats(self.recipe) else None
+        return self.recipe.seed if own is None else own
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Networks of the run, in the order in which they are made.
+
+        ``student-baseline`` is the student without distillation, ``student-longer`` trained on for as long as QAT.
+        """
+        longer = any(spec.qat and spec.qat.control for spec in self.recipe.quantize)
+        beside = ["student-baseline"] * self.recipe.baseline + ["student-longer"] * longer
+        return (*seats(self.recipe), "student", *beside)
 
     def weights(self, role: str) -> Path:
         """Where a network's final weights are."""
         return self.folder / role / f"{role}.safetensors"
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A class name without what spelling adds: ``Traffic light`` is ``traffic_light``."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _carried(weights: str) -> Labels:
+def labels_of(weights: str) -> Labels:
     """Names and colours of classes in a weight file, or names in the config.json of a hub id or folder."""
     path = Path(weights)
     if path.is_file():

@@ -18,24 +18,31 @@ __all__ = ["refuse_head_factor", "refuse_keys_of_maps", "refuse_loss", "refuse_o
 
 
 @torch.no_grad()
-def refuse_other_answers(context: Context, model: Any, where: Place | str, num_classes: int | None) -> None:
+def refuse_other_answers(
+    context: Context, model: Any, where: Place | str, num_classes: int | None, size: tuple[int, int]
+) -> None:
     """See that a network takes the recipe's images and answers as its task asks; its mode stays what it was.
 
     Args:
+        context: The run.
+        model: The network.
+        where: Its place in the recipe.
         num_classes: Classes of the data; None where they are not known yet.
+        size: What images are brought to for it, [height, width].
 
     Raises:
         UserError: If it does not run at this size, gives maps where classes are wanted or the other way round, or has
             another number of classes than the data.
     """
-    height, width = input_size(context.recipe.data.size, context.recipe.data.resize)
+    height, width = input_size(size, context.recipe.data.resize)
     training = model.training
     model.eval()
     try:
         logits = model(torch.zeros(2, len(model.mean), height, width, device=next(model.parameters()).device))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{where}: does not run on images of {height}x{width} (data.size): {reason}") from error
+        named = "data.size" if size == context.recipe.data.size else "its input_size"
+        raise UserError(f"{where}: does not run on images of {height}x{width} ({named}): {reason}") from error
     finally:
         model.train(training)
     if logits.ndim != (4 if context.task.dense else 2):

@@ -11,10 +11,11 @@ from limbeck import show
 from limbeck.artifact.load import Predictor, load
 from limbeck.build import build
 from limbeck.metrics.agreement import agreement
+from limbeck.recipe.lesson import seats
 from limbeck.record import UserError, file_digest
 from limbeck.runtimes.eager import Eager
 from limbeck.stages.context import Context
-from limbeck.stages.rows import exported, has, weight_files
+from limbeck.stages.rows import exported, weight_files
 
 __all__ = ["run"]
 
@@ -22,12 +23,12 @@ PARITY_IMAGES = 16
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Export teacher and student in every format of the recipe, and every quantized student.
+    """Export teachers and student in every format of the recipe, and every quantized student.
 
     Returns:
         Files with size and digest, and the parity of each with PyTorch on validation images.
     """
-    sources = {(role, "fp32"): context.weights(role) for role in ("teacher", "student") if has(context, role)}
+    sources = {(role, "fp32"): context.weights(role) for role in (*seats(context.recipe), "student")}
     sources |= {("student", label): path for label, path in weight_files(context).items()}
     files: list[dict[str, Any]] = []
     parity: list[dict[str, Any]] = []

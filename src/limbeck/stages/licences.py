@@ -8,6 +8,7 @@ from limbeck.artifact.metadata import Metadata
 from limbeck.build import find
 from limbeck.data.licence import Licence, licence_of_weights
 from limbeck.recipe import Model, Recipe
+from limbeck.recipe.lesson import lesson, seats
 
 __all__ = ["Licences", "described", "non_commercial", "of_data", "of_weights", "terms"]
 
@@ -24,16 +25,24 @@ def terms(recipe: Recipe, dataset: Any, role: str | None = None) -> Licences:
     Args:
         recipe: The recipe.
         dataset: The data set or, where it is not here, its class.
-        role: ``teacher``, ``student``, ``student-baseline`` or ``student-longer``; None means the whole recipe.
+        role: A teacher's, ``student``, ``student-baseline`` or ``student-longer``; None means the whole recipe.
     """
-    student, teacher = role != "teacher", role != "student-baseline"
     found = of_data(recipe.data.spec, dataset, recipe.root)
-    for section, used in ((recipe.student, student), (recipe.teacher, teacher)):
-        if section is not None and used:
-            found |= of_weights(section)
-    if recipe.data.unlabelled and student and teacher:
+    for section in _behind(recipe, role):
+        found |= of_weights(section)
+    if recipe.data.unlabelled and (role is None or lesson(recipe, role).rows):
         found[f"data {Path(recipe.data.unlabelled).name}"] = None
     return found
+
+
+def _behind(recipe: Recipe, role: str | None) -> list[Model]:
+    """Sections of the networks that a network starts or learns from, itself first."""
+    everyone = seats(recipe)
+    if role is None:
+        return [recipe.student, *(seat.section for seat in everyone.values())]
+    own: Model = everyone[role].section if role in everyone else recipe.student
+    taught_by = lesson(recipe, role).networks
+    return [own, *(section for seat in taught_by for section in _behind(recipe, seat.role))]
 
 
 def of_data(spec: Mapping[str, Any], dataset: Any, root: Path) -> Licences:

@@ -29,7 +29,7 @@ def _row(term: Term, match: Match, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "term": term.name,
         "student": _side(match.student, match.student_shape, size),
-        "teacher": _side(match.teacher, match.teacher_shape, size),
+        "teacher": _side(" + ".join(match.sources), match.teacher_shape, size),
         "params_beside": sum(parameter.numel() for parameter in term.parameters()),
         "weight": term.weight,
         "schedule": in_words(term.ramp),

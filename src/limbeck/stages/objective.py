@@ -17,21 +17,25 @@ from limbeck.losses._presets import Preset
 from limbeck.place import Place, nearest
 from limbeck.recipe import Recipe, Train
 from limbeck.recipe import Term as TermSection
+from limbeck.recipe.lesson import Lesson, Seat, sides
 from limbeck.record import UserError
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_loss
+from limbeck.train.average import Average
+from limbeck.train.combine import combined_shape
 from limbeck.train.labels import TaskTerm, of_heads
 from limbeck.train.objective import Modes, Objective, eager_modes
 from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.teacher import Source
-from limbeck.train.terms import Term, compared, make_term, split_path
+from limbeck.train.terms import Term, compared, make_term
 
-__all__ = ["logits_terms", "make_objective", "make_terms", "preset_of", "refuse_unknown_path", "task_terms"]
+__all__ = ["make_objective", "make_terms", "preset_of", "refuse_unknown_paths", "task_terms"]
 
 
 def make_objective(
-    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term], teacher: Source | None,
-    modes: Modes | None = None, normalisation: Any = None,
+    context: Context, model: nn.Module, settings: Train, terms: Sequence[Term],
+    teacher: Source | Mapping[str, Source] | None,
+    modes: Modes | None = None, normalisation: Any = None, own: Average | None = None,
 ) -> Objective:  # fmt: skip
     """What is trained: the student, its losses on the labels, and the terms."""
     where = context.recipe.place / "train" / "task"
@@ -46,7 +50,7 @@ def make_objective(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     normalised: Any = normalisation or model
     return Objective(
-        model, task, terms=terms, teacher=teacher, mean=normalised.mean, std=normalised.std,
+        model, task, terms=terms, teacher=teacher, own=own, mean=normalised.mean, std=normalised.std,
         modes=modes or eager_modes(model, settings.freeze_batch_norm),
     )  # fmt: skip
 
@@ -96,43 +100,52 @@ def _wanted(loss: Any) -> int:
     return sum(parameter.kind in plain and parameter.default is parameter.empty for parameter in parameters)
 
 
-def logits_terms(context: Context) -> list[TermSection]:
-    """The distillation terms that look at logits alone: QAT trains on these, and so does what it is compared with."""
-    return [row for row in context.recipe.distil.terms if all(split_path(at) == (LOGITS, LOGITS) for at in row.places)]
+def make_terms(context: Context, found: Lesson, student: nn.Module, teachers: Mapping[str, nn.Module]) -> list[Term]:
+    """The distillation terms, bound to the networks by a dry run of one image.
 
-
-def make_terms(
-    context: Context, student: nn.Module, teacher: nn.Module, sections: Sequence[TermSection] | None = None
-) -> list[Term]:
-    """The distillation terms, bound to both networks by a dry run of one image.
+    Args:
+        context: The run.
+        found: What the student learns, and from whom.
+        student: The student.
+        teachers: Those that the terms name, by their name.
 
     Raises:
         UserError: If a loss, a path or a shape does not fit.
     """
-    recipe = context.recipe
-    rows = [(index, row) for index, row in enumerate(recipe.distil.terms) if sections is None or row in sections]
-    for index, _ in rows:
-        refuse_unknown_path(context, index, student, "student")
-        refuse_unknown_path(context, index, teacher, "teacher")
-    shapes = {
-        "student": shapes_of(context, student, [split_path(at)[0] for _, row in rows for at in row.places], "student"),
-        "teacher": shapes_of(context, teacher, [split_path(at)[1] for _, row in rows for at in row.places], "teacher"),
-    }
-    names = _names([row.kind for row in recipe.distil.terms])
-    terms = []
-    for index, row in rows:
-        where = recipe.place / "distil" / "terms" / index
-        preset = preset_of(row, where, recipe.root)
-        classes = shapes["student"][LOGITS][1]
-        loss = build("losses", {**preset.settings, **row.spec}, where, recipe.root, num_classes=classes)
-        if _wanted(loss) == 2:
-            raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
-        paths = [split_path(at) for at in row.places]
-        pairs = [(shapes["student"][mine], shapes["teacher"][theirs]) for mine, theirs in paths]
-        weight = row.weight or preset.weight_on((*pairs[0][1][:2], *compared(*pairs[0])))
-        pair = pairs[0] if isinstance(row.at, str) else pairs
-        terms.append(make_term(names[index], loss, row.at, pair, weight, row.schedule, where, row.edges))
-    return terms
+    for index, row in found.rows:
+        _refuse_unknown_paths(student, [sides(at)[0] for at in row.places], "student", found.row(index))
+    paths = [sides(at)[0] for _, row in found.rows for at in row.places]
+    mine = shapes_of(context, student, paths, "student", context.recipe.data.size)
+    theirs: dict[str, torch.Size] = {}
+    for seat in found.seats:
+        if seat.name in teachers:
+            refuse_unknown_paths(found, seat, teachers[seat.name])
+            size, paths = seat.section.input_size or context.recipe.data.size, found.paths(seat)
+            shapes = shapes_of(context, teachers[seat.name], paths, seat.role, size)
+            theirs |= {seat.at(path): shape for path, shape in shapes.items()}
+    names = _names([row.kind for row in found.distil.terms])
+    return [_term(context, found, index, row, names[index], mine, theirs) for index, row in found.rows]
+
+
+def _term(
+    context: Context, found: Lesson, index: int, row: TermSection, name: str,
+    mine: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
+) -> Term:  # fmt: skip
+    where, root = found.row(index), context.recipe.root
+    preset = preset_of(row, where, root)
+    loss = build("losses", {**preset.settings, **row.spec}, where, root, num_classes=mine[LOGITS][1])
+    if _wanted(loss) == 2:
+        raise UserError(f"{where}: {row.kind} looks at labels alone; its place is in train.task.")
+    paths = [sides(at) for at in row.places]
+    sources = [{place: tuple(theirs[place]) for place in found.places(at)} for at in row.places]
+    pairs = [
+        (mine[student], combined_shape(list(own.values()), where / "at"))
+        for (student, _, _), own in zip(paths, sources, strict=True)
+    ]
+    weight = row.weight or preset.weight_on((*pairs[0][1][:2], *compared(*pairs[0])))
+    places = [f"{student} -> {teacher}" for student, _, teacher in paths]
+    at, pair = (places[0], pairs[0]) if isinstance(row.at, str) else (places, pairs)
+    return make_term(name, loss, at, pair, weight, row.schedule, where, row.edges, row.combine, sources)
 
 
 def preset_of(row: TermSection, where: Place, root: Path) -> Preset:
@@ -152,29 +165,36 @@ def preset_of(row: TermSection, where: Place, root: Path) -> Preset:
     return known[row.compat]
 
 
-def refuse_unknown_path(context: Context, index: int, model: nn.Module, owner: str) -> None:
-    """See that a network has the place that a row of ``distil`` names.
+def refuse_unknown_paths(found: Lesson, seat: Seat, model: nn.Module) -> None:
+    """See that a teacher has the places that the terms name.
 
     Raises:
-        UserError: With the row's place, and the nearest names.
+        UserError: With the term's place, and the nearest names.
     """
-    paths = [split_path(at)[owner == "teacher"] for at in context.recipe.distil.terms[index].places]
+    for index, row in found.rows:
+        meant = [sides(at)[2] for at in row.places if seat.at(sides(at)[2]) in found.places(at)]
+        _refuse_unknown_paths(model, meant, seat.role, found.row(index))
+
+
+def _refuse_unknown_paths(model: nn.Module, paths: Sequence[str], owner: str, where: Place) -> None:
     try:
         Tapped(model, paths, owner).close()
     except UserError as error:
-        raise UserError(f"{context.recipe.place / 'distil' / 'terms' / index / 'at'}: {error}") from error
+        raise UserError(f"{where / 'at'}: {error}") from error
 
 
-def shapes_of(context: Context, model: nn.Module, paths: Sequence[str], owner: str) -> dict[str, torch.Size]:
-    """Shapes of the tapped tensors at the recipe's input size; the network is left in the mode it was in."""
+def shapes_of(
+    context: Context, model: nn.Module, paths: Sequence[str], owner: str, size: tuple[int, int]
+) -> dict[str, torch.Size]:
+    """Shapes of the tapped tensors for images of this size; the network is left in the mode it was in."""
     if not paths:
         return {}
     tapped, training = Tapped(model, paths, owner), model.training
     device = next(model.parameters()).device
     try:
         with torch.no_grad(), eval_mode(model):
-            size = input_size(context.recipe.data.size, context.recipe.data.resize)
-            image = torch.zeros(1, len(getattr(model, "mean", "rgb")), *size, device=device)
+            shape = input_size(size, context.recipe.data.resize)
+            image = torch.zeros(1, len(getattr(model, "mean", "rgb")), *shape, device=device)
             return {path: tensor.shape for path, tensor in tapped(image)[1].items()}
     finally:
         tapped.close()

@@ -5,30 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.recipe import Model, Teacher
+from limbeck.recipe.lesson import is_teacher, lesson, seats
+from limbeck.recipe.teaching import OWN
 from limbeck.record import UserError, digest, file_digest, read_json
-from limbeck.stages.context import ROLES, Context
-from limbeck.stages.rows import has
+from limbeck.stages.context import Context
 from limbeck.stages.unlabelled import unlabelled
 
 __all__ = ["Stage", "by_content", "folder_of", "plan"]
 
-BUILDS_ON = {
-    "teacher": (),
-    "student": ("teacher",),
-    "student-baseline": (),
-    "student-longer": ("teacher", "student"),
-    "quantize": ("teacher", "student"),
-    "export": ("teacher", "student", "quantize"),
-    "evaluate": (*ROLES, "quantize", "export"),
-    "bench": ("teacher", "student", "quantize", "export"),
-}
-"""Stages whose results a stage reads."""
-
 NOT_IN_DATA = ("workers", "batch", "augment", "unlabelled", "cache", "cache_gib")
 """Keys of the data that not every stage reads, or that change nothing."""
-
-BESIDE_LABELS = ("student", "student-baseline", "student-longer", "quantize")
-"""Stages that unlabelled images matter to; the baseline takes as many steps as the student."""
 
 
 @dataclass
@@ -88,11 +75,11 @@ def _files(result: Any) -> list[str]:
 def plan(context: Context) -> dict[str, Stage]:
     """All stages of a run but the report, in order."""
     recipe = context.recipe
-    names = [role for role in ROLES if has(context, role)]
+    names = list(context.roles)
     names += ["quantize"] * bool(recipe.quantize) + ["export", "evaluate"] + ["bench"] * (recipe.bench is not None)
     found: dict[str, Stage] = {}
     for name in names:
-        inputs = {before: found[before].fingerprint for before in BUILDS_ON[name] if before in found}
+        inputs = {before: found[before].fingerprint for before in _builds_on(context, name) if before in found}
         reads = {"recipe": by_content(_keys(context, name)), "data": _digests(context, name), "inputs": inputs}
         found[name] = Stage(name, context.folder / folder_of(context, name), inputs, reads, digest(reads))
     return found
@@ -104,18 +91,28 @@ def folder_of(context: Context, name: str) -> str:
     return f"evaluate-{split}" if name == "evaluate" and split != "validation" else name
 
 
+def _builds_on(context: Context, name: str) -> tuple[str, ...]:
+    """Stages whose results a stage reads."""
+    if name in ("evaluate", "export", "bench"):
+        teachers = tuple(seats(context.recipe))
+        roles = context.roles if name == "evaluate" else (*teachers, "student")
+        return (*roles, "quantize", *(["export"] if name != "export" else []))
+    taught_by = tuple(seat.role for seat in lesson(context.recipe, name).networks)
+    return (*taught_by, "student") if name in ("student-longer", "quantize") else taught_by
+
+
 def _keys(context: Context, name: str) -> dict[str, Any]:
     """The recipe's keys that a stage reads."""
     recipe = context.recipe.resolved()
     data = {key: value for key, value in recipe["data"].items() if key not in NOT_IN_DATA}
-    common = {"seed": recipe["seed"], "task": recipe["task"], "data": data}
+    common = {"seed": context.seed(name), "task": recipe["task"], "data": data}
     train = {"train": _training(recipe, recipe["train"])}
-    teacher = _without(recipe["teacher"] or {}, "min_metric")
     student = {"student": _without(recipe["student"], "train")}
     quantize = [spec | {"qat": _training(recipe, spec["qat"])} for spec in recipe["quantize"]]
-    distil = {"distil": _read_of_distil(recipe["distil"])}
+    distil = {"distil": _read_of_distil(recipe["distil"])} | _manners(context, name)
+    if is_teacher(name):
+        return common | {"teacher": _teacher(recipe, seats(context.recipe)[name].section)} | _manners(context, name)
     keys: dict[str, dict[str, Any]] = {
-        "teacher": common | {"teacher": teacher | {"train": _training(recipe, teacher.get("train"))}},
         "student": common | train | distil | student,
         "student-baseline": common | train | student,
         "student-longer": common | distil | {"qat": [spec["qat"] for spec in quantize]},
@@ -125,6 +122,26 @@ def _keys(context: Context, name: str) -> dict[str, Any]:
         "bench": {"bench": recipe["bench"]},
     }
     return keys[name]
+
+
+def _teacher(recipe: Mapping[str, Any], section: Teacher) -> dict[str, Any]:
+    """What makes a teacher what it is: not its name, nor how it teaches."""
+    dumped = section.model_dump(mode="json")
+    always = [*Model.model_fields, *(section.model_extra or {})]
+    kept = {key: dumped[key] for key in always if key not in ("train", "min_metric")}
+    kept |= {key: dumped[key] for key in ("input_size", "classes") if dumped[key] is not None}
+    learnt = {"distil": _read_of_distil(dumped["distil"])} if section.distil.terms else {}
+    return kept | learnt | {"train": _training(recipe, dumped["train"])}
+
+
+def _manners(context: Context, name: str) -> dict[str, Any]:
+    """How the teachers of a stage teach, as far as that is not their networks: precision, and what is averaged."""
+    taught = lesson(context.recipe, name).seats
+    asked = {seat.role: {"kind": OWN, "decay": seat.section.decay} if seat.section.is_own else {} for seat in taught}
+    for seat in taught:
+        asked[seat.role] |= {"precision": seat.section.precision} if seat.section.precision else {}
+    found = {role: keys for role, keys in asked.items() if keys}
+    return {"taught": found} if found else {}
 
 
 def _training(recipe: Mapping[str, Any], train: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -137,8 +154,9 @@ def _training(recipe: Mapping[str, Any], train: dict[str, Any] | None) -> dict[s
 
 def _read_of_distil(distil: dict[str, Any]) -> dict[str, Any]:
     """The keys that change what is learnt."""
-    keys = ("terms", "cache", "views", "keep") if distil["cache"] == "replay" else ("terms",)
-    return {key: distil[key] for key in keys}
+    keys = ("cache", "views", "keep") if distil["cache"] == "replay" else ()
+    terms = [_without(row, "combine") if row["combine"] == "mean" else row for row in distil["terms"]]
+    return {"terms": terms} | {key: distil[key] for key in keys}
 
 
 def _without(section: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -151,18 +169,23 @@ def _digests(context: Context, name: str) -> dict[str, str]:
         splits = ["validation"]  # whatever is scored: another split scored later leaves the files as they are
     elif name == "evaluate":
         splits = [context.recipe.evaluate.split]
-    elif name == "bench" or (name in ("teacher", "student") and not _trains(context, name)):
+    elif name == "bench" or ((name == "student" or is_teacher(name)) and not _trains(context, name)):
         splits = []
     else:
         splits = ["training", "validation"]
     found: dict[str, str] = {split: context.dataset(split).digest() for split in splits}
-    if context.recipe.data.unlabelled and splits and name in BESIDE_LABELS:
+    if context.recipe.data.unlabelled and splits and _sees_unlabelled(context, name):
         found["unlabelled"] = unlabelled(context).digest()
     return found
 
 
+def _sees_unlabelled(context: Context, name: str) -> bool:
+    """Whether unlabelled images matter to a stage; the baseline takes as many steps as the student."""
+    return bool(lesson(context.recipe, name).rows) if is_teacher(name) else name in (*context.roles, "quantize")
+
+
 def _trains(context: Context, role: str) -> bool:
-    return (context.section("teacher").train if role == "teacher" else context.recipe.train) is not None
+    return (context.section(role).train if is_teacher(role) else context.recipe.train) is not None
 
 
 def by_content(value: Any) -> Any:

@@ -26,11 +26,13 @@ from limbeck.record import UserError
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.matched import say_matched
-from limbeck.stages.objective import logits_terms, make_objective, make_terms
+from limbeck.stages.networks import load_role
+from limbeck.stages.objective import make_objective, make_terms
 from limbeck.stages.replay import kept_or_asked
 from limbeck.stages.rows import labels, weight_files
 from limbeck.stages.score import validator
-from limbeck.stages.train import accelerator_for, load_role, teacher_of
+from limbeck.stages.teachers import staff_of, unchanged
+from limbeck.stages.train import accelerator_for
 from limbeck.stages.training_data import check_data, plan_for, views_of
 from limbeck.stages.unlabelled import scored_files
 from limbeck.train.objective import Modes
@@ -152,24 +154,24 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     role = "qat" if label == "int8" else f"qat-{label.removeprefix('int8-')}"
     check_data(context, role)
     accelerator = accelerator_for(context, "fp32")
-    sections = logits_terms(context)
-    teacher = teacher_of(context, accelerator) if sections else None
-    terms = make_terms(context, student, teacher.model, sections) if teacher else []
-    if len(sections) < len(context.recipe.distil.terms):
-        show.say("qat: terms on features are left out; those on logits stay")
+    staff = staff_of(context, role, student, accelerator)
+    terms = make_terms(context, staff.lesson, student, staff.everyone)
+    if len(terms) < len(context.recipe.distil.terms):
+        show.say("qat: terms on features, or on the student's own average alone, are left out; those on logits stay")
     matches = say_matched(context, terms)
     quantized_on(prepared)
     _keep_encoder(prepared, student)
     prepared = prepared.to(accelerator.device)
-    source = kept_or_asked(context, role, teacher, terms, "fp32") if teacher else None
-    objective = make_objective(context, prepared, qat, terms, source, graph_modes(prepared, qat), student)
-    result = train(
-        plan_for(context, role, qat),
-        objective,
-        views_of(context, role),
-        validator(context, prepared, student),
-        accelerator,
-    )
+    sources = kept_or_asked(context, role, staff, terms, "fp32")
+    objective = make_objective(context, prepared, qat, terms, sources, graph_modes(prepared, qat), student)
+    with unchanged(staff):
+        result = train(
+            plan_for(context, role, qat),
+            objective,
+            views_of(context, role),
+            validator(context, prepared, student),
+            accelerator,
+        )
     accelerator.wait_for_everyone()
     prepared.cpu()
     return asdict(result) | ({"terms": matches} if matches else {})

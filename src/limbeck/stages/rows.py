@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.recipe import Quantize
+from limbeck.recipe.lesson import is_teacher
 from limbeck.runtimes._cores import cpu_has_bf16
-from limbeck.stages.context import ROLES, Context
+from limbeck.stages.context import Context
 
-__all__ = ["Row", "exported", "has", "labels", "rows", "weight_files"]
+__all__ = ["Row", "exported", "labels", "rows", "weight_files"]
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,11 @@ def rows(context: Context) -> list[Row]:
     """All rows of a run: weights in eager, exported files in every runtime that reads them."""
     recipe = context.recipe
     runtimes = recipe.bench.runtimes if recipe.bench else ["eager"]
-    present = [role for role in ROLES if has(context, role)]
-    found = [
-        Row(role, "fp32", context.weights(role), "eager", timed=role in ("teacher", "student")) for role in present
-    ]
+    shipped = [role for role in context.roles if role == "student" or is_teacher(role)]
+    found = [Row(role, "fp32", context.weights(role), "eager", timed=role in shipped) for role in context.roles]
     kinds = [spec.kind for spec in recipe.export]
     engines = [runtime for runtime in runtimes if runtime != "eager" and "onnx" in kinds]
-    for role in [role for role in ("teacher", "student") if role in present]:
+    for role in shipped:
         for runtime in engines:
             path = exported(context, role, "fp32", "onnx")
             found.append(Row(role, "fp32", path, runtime))
@@ -112,14 +111,3 @@ def rows(context: Context) -> list[Row]:
 
 def _specs(context: Context) -> list[Any]:
     return [spec for spec in context.recipe.quantize for _ in range(2 if spec.qat else 1)]
-
-
-def has(context: Context, role: str) -> bool:
-    """Whether a run has the network of this role."""
-    recipe = context.recipe
-    return {
-        "teacher": recipe.teacher is not None,
-        "student": True,
-        "student-baseline": recipe.baseline,
-        "student-longer": any(spec.qat and spec.qat.control for spec in recipe.quantize),
-    }[role]

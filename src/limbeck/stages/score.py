@@ -15,7 +15,7 @@ from limbeck.stages.context import Context
 __all__ = ["good_enough", "validator"]
 
 
-def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predictor:
+def in_memory(context: Context, model: Any, normalisation: Any = None, role: str = "student") -> Predictor:
     """A predictor of the network as it stands, on its own device and in its own mode."""
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -26,17 +26,20 @@ def in_memory(context: Context, model: Any, normalisation: Any = None) -> Predic
         found: Tensor = model(image)
         return found.float().contiguous().cpu().numpy()
 
-    return Predictor(logits, context.preprocess(normalisation or model), dense=context.task.dense)
+    return Predictor(logits, context.preprocess(normalisation or model, role), dense=context.task.dense)
 
 
-def validator(context: Context, model: Any, normalisation: Any = None) -> Callable[[], dict[str, Any]] | None:
+def validator(
+    context: Context, model: Any, normalisation: Any = None, role: str = "student"
+) -> Callable[[], dict[str, Any]] | None:
     """Scores of the network as it stands, over the split that selects; None if it has no truth."""
     dataset = context.dataset("validation")
     if dataset[0].target is None:
         return None
 
     def validate() -> dict[str, Any]:
-        quality = evaluate(in_memory(context, model, normalisation), dataset, batch=context.recipe.evaluate.batch)
+        network = in_memory(context, model, normalisation, role)
+        quality = evaluate(network, dataset, batch=context.recipe.evaluate.batch)
         scores: dict[str, Any] = quality.scores or {}
         metric = context.task.metric
         apart = {f"{metric}/{name}": own.get(metric) for name, own in quality.sources.items()}
@@ -60,7 +63,7 @@ def good_enough(context: Context, role: str, model: Any) -> None:
     found = _evaluated_once(context, role, model) if asked else _while_trained(context, role)
     shown = "no score, for lack of labels" if found is None else f"{found:.2f} points of {metric}"
     if wanted is not None and (found is None or found < wanted):
-        place = context.recipe.place / role / "min_metric"
+        place = context.where(role) / "min_metric"
         raise UserError(f"{place}: the teacher reaches {shown}, asked for {wanted:g}.")
     show.say(f"{role}: {shown} on validation" + (f", asked for {wanted:g}" if wanted is not None else ""))
 
@@ -71,12 +74,12 @@ def _evaluated_once(context: Context, role: str, model: Any) -> float | None:
     of = [
         file_digest(context.weights(role)),
         context.dataset("validation").digest(),
-        data.size,
+        context.size(role),
         data.resize.model_dump(),
     ]
     known = read_json(path) if path.is_file() else {}
     if known.get("of") != digest(of):
-        validate = validator(context, model.eval())
+        validate = validator(context, model.eval(), role=role)
         found = validate()[context.task.metric] if validate else None
         known = {"of": digest(of), "score": None if found is None else float(found)}
         write_json(path, known)

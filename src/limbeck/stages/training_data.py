@@ -15,10 +15,10 @@ from limbeck.data.unlabelled import Joined
 from limbeck.data.views import Views
 from limbeck.datasets import Dataset, drawn
 from limbeck.recipe import Train
+from limbeck.recipe.lesson import is_teacher, lesson
 from limbeck.record import UserError
 from limbeck.runtimes._cores import cores_given
 from limbeck.stages.context import Context
-from limbeck.stages.objective import logits_terms
 from limbeck.stages.unlabelled import unlabelled
 from limbeck.train.session import Plan
 
@@ -38,9 +38,7 @@ def training(context: Context, role: str) -> Dataset:
 
 def is_taught(context: Context, role: str) -> bool:
     """Whether a teacher has a say in the training of a role."""
-    if role in ("teacher", "student-baseline"):
-        return False
-    return bool(context.recipe.distil.terms if role == "student" else logits_terms(context))
+    return bool(lesson(context.recipe, role).rows)
 
 
 def check_data(context: Context, role: str) -> None:
@@ -88,10 +86,10 @@ def _advance(bar: show.Bar, done: int, total: int) -> None:
 
 def views_of(context: Context, role: str) -> Views:
     """Augmented training samples of a role; so many views of each as its teacher's outputs are kept of."""
-    data, distil = context.recipe.data, context.recipe.distil
-    count = distil.views if distil.cache == "replay" and is_taught(context, role) else None
-    augmentation = Augmentation(data.size, data.resize, data.augment)
-    return Views(training(context, role), augmentation, context.recipe.seed, count)
+    data, taught = context.recipe.data, lesson(context.recipe, role)
+    count = taught.distil.views if taught.distil.cache == "replay" and taught.rows else None
+    augmentation = Augmentation(context.size(role), data.resize, data.augment)
+    return Views(training(context, role), augmentation, context.seed(role), count)
 
 
 def plan_for(context: Context, role: str, settings: Train) -> Plan:
@@ -103,14 +101,17 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     data, length, sources = context.recipe.data, *drawn(training(context, role))
     batch = settings.batch or data.batch
     if length < batch:
-        where = context.recipe.place / ("train" if settings.batch else "data") / "batch"
+        own = context.where(role) if is_teacher(role) else context.recipe.place
+        where = own / "train" / "batch" if settings.batch else context.recipe.place / "data" / "batch"
         raise UserError(f"{where}: {batch} images a batch, but only {length} to train on.")
     if role == "student-baseline" and data.unlabelled:  # its epochs are shorter, its training is not
         steps = plan_for(context, "student", settings).steps
         settings = settings.model_copy(update={"epochs": None, "steps": steps})
     folder = context.folder / (f"quantize/{role}" if role.startswith("qat") else role)
-    seed, metric = context.recipe.seed, context.task.metric
-    section = {"teacher": "teacher.train", "student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
+    seed, metric = context.seed(role), context.task.metric
+    section = {"student": "train", "student-baseline": "train"}.get(role, "quantize.0.qat")
+    if is_teacher(role):
+        section = ".".join(map(str, (context.where(role) / "train").keys))
     workers = enough_workers(context.device) if data.workers is None else data.workers
     probe = context.recipe.distil.probe
     return Plan(role, folder, context.log, settings, metric, seed, batch, workers, length, section, sources, probe)

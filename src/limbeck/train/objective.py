@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from limbeck.data.sample import void_of
 from limbeck.data.views import Batch
 from limbeck.graph.network import with_channels
+from limbeck.train.average import Average
 from limbeck.train.labels import TaskTerm
 from limbeck.train.taps import Tapped
-from limbeck.train.teacher import Source, channels
+from limbeck.train.teacher import Source, asked, channels
 from limbeck.train.terms import Term
 
 __all__ = ["Modes", "Objective", "Step", "eager_modes"]
@@ -39,7 +40,8 @@ class Objective(nn.Module):
         student: Network that is trained.
         task: Losses of what the student computes and the target; weights of 0 train on the teacher alone.
         terms: Distillation terms.
-        teacher: What the terms' other side comes from, if there are any.
+        teacher: What the terms' other side comes from, if there are any; several by the names that places begin with.
+        own: The student's own average, if it teaches too.
         mean: What the student's input is normalised with.
         std: Likewise.
         modes: Puts the student in train or eval mode; an exported graph needs its own.
@@ -54,7 +56,8 @@ class Objective(nn.Module):
         task: Sequence[TaskTerm],
         *,
         terms: Sequence[Term] = (),
-        teacher: Source | None = None,
+        teacher: Source | Mapping[str, Source] | None = None,
+        own: Average | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         modes: Modes | None = None,
@@ -62,7 +65,9 @@ class Objective(nn.Module):
         super().__init__()
         self.student = student
         self.task, self.terms = nn.ModuleList(task), nn.ModuleList(terms)
-        self._teacher = [teacher]  # in a list: no submodule, so never saved, switched or optimised
+        several = dict(teacher) if isinstance(teacher, Mapping) else {"": teacher} if teacher is not None else {}
+        self._teachers = several | ({own.name: own} if own else {})  # no submodules: never saved, switched or optimised
+        self._own = [own]
         self._taps = [
             Tapped(student, [*(t.at for t in task), *(m.student for t in terms for m in t.matches)], "student")
         ]
@@ -80,17 +85,16 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, share: float) -> Step:
         """Loss of a batch after this share of the training."""
         image, target = batch["image"], batch.get("target")
-        teacher = self._teacher[0]
         with self._timed("teacher"):
-            heard = any(term.strength(share, self.steps) for term in self._distil())
-            wanted = teacher(batch) if teacher is not None and heard else {}
+            heard = [term for term in self._distil() if term.strength(share, self.steps)]
+            wanted = asked(self._teachers, batch, {place for term in heard for place in term.sources})
         logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean) / self.std)
         with self._timed("loss"):
             truth = _meant(target, batch.get("labelled"))
             parts = self._task_parts(taps, truth, share)
             for term in self._distil():
                 seen = truth if term.reads_labels else target
-                parts[term.name] = term.part(taps, wanted, seen, share, self.steps)
+                parts[term.name] = term.part(taps, wanted, seen, share, self.steps, truth)
         loss = torch.stack(list(parts.values())).sum()
         return Step(loss, {name: part.detach() for name, part in parts.items()}, logits, parts)
 
@@ -117,11 +121,16 @@ class Objective(nn.Module):
         if self.timed and self.mean.is_cuda:
             torch.cuda.synchronize()
 
+    @property
+    def own(self) -> Average | None:
+        """The student's own average, if it teaches: it follows the student after each step, and is saved with it."""
+        return self._own[0]
+
     def close(self) -> None:
-        """Take all hooks off the student and the teacher."""
+        """Take all hooks off the student and the teachers."""
         self._taps[0].close()
-        if self._teacher[0] is not None:
-            self._teacher[0].close()
+        for teacher in self._teachers.values():
+            teacher.close()
 
 
 def eager_modes(student: nn.Module, freeze_batch_norm: float = 1.0) -> Modes:

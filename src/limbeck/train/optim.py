@@ -13,7 +13,7 @@ from limbeck.data.weights import encoder_parts, in_parts
 from limbeck.recipe import Optimizer as Settings
 from limbeck.recipe import Schedule
 
-__all__ = ["Ema", "lr_factor", "make_optimizer", "set_lr"]
+__all__ = ["Ema", "early_decay", "lr_factor", "make_optimizer", "set_lr"]
 
 
 def make_optimizer(objective: nn.Module, settings: Settings) -> Optimizer:
@@ -59,6 +59,11 @@ def set_lr(optimizer: Optimizer, schedule: Schedule, share: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
+def early_decay(decay: float, updates: int) -> float:
+    """The share of a moving average that stays: smaller early on, so that the start is forgotten."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 class Ema:
     """Moving average of a network's parameters; buffers are the network's own: observer ranges are never averaged."""
 
@@ -69,9 +74,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move towards the network; early on with a smaller decay, so that the start is forgotten."""
+        """Move towards the network."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = early_decay(self.decay, self.updates)
         for name, parameter in model.named_parameters():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
 

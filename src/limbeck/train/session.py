@@ -146,6 +146,8 @@ def train(
             progress.seconds += tick.took
             if ema:
                 ema.update(objective.student)
+            if objective.own:
+                objective.own.follow(objective.student)
             stop = _between(plan, tick, objective, ema, progress, validate, accelerator)
             bar.note = _note(tick, progress)
             bar.advance(tick.step)
@@ -251,7 +253,8 @@ def _save(
         scaler = {} if accelerator.scaler is None else accelerator.scaler.state_dict()
         state = {
             "step": step, "objective": objective.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler,
-            "ema": ema.state() if ema else None, "rng": checkpoint.rng_state(), "progress": progress.state(),
+            "ema": ema.state() if ema else None, "own": objective.own.state() if objective.own else None,
+            "rng": checkpoint.rng_state(), "progress": progress.state(),
         }  # fmt: skip
         checkpoint.save(plan.folder / "checkpoints", step, state, plan.settings.checkpoint.keep)
     accelerator.wait_for_everyone()
@@ -271,6 +274,8 @@ def _resume(
     optimizer.load_state_dict(state["optimizer"])
     if ema:
         ema.load(state["ema"])
+    if objective.own:
+        objective.own.load(state["own"])
     if accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(state["scaler"])
     if accelerator.is_main_process:

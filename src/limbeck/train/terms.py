@@ -16,6 +16,7 @@ from limbeck.losses.edge import edges
 from limbeck.place import Place
 from limbeck.recipe import Edges, Ramp
 from limbeck.record import UserError
+from limbeck.train.combine import Combine, combined
 from limbeck.train.ramps import factor
 from limbeck.train.taps import LOGITS
 
@@ -33,27 +34,38 @@ def split_path(at: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Match:
-    """Two places that a term compares, as found by a dry run."""
+    """Two places that a term compares, as found by a dry run.
+
+    Attributes:
+        student: The student's.
+        teacher: The teacher's.
+        student_shape: Of what the student gives there.
+        teacher_shape: Of what the teacher gives, or several together.
+        projector_params: Between the two.
+        sources: Each teacher's own shape, by the place among all teachers', such as ``big:layer4``.
+    """
 
     student: str
     teacher: str
     student_shape: tuple[int, ...]
     teacher_shape: tuple[int, ...]
     projector_params: int
+    sources: Mapping[str, tuple[int, ...]]
 
 
 class Term(nn.Module):
     """One row of ``distil``: resizes to the coarser grid, projects channels, and weighs its loss.
 
     Sizes, void mask and float32 are settled here, once; the loss gets equal sizes. One of several levels gets lists of
-    tensors as they are, and settles that itself.
+    tensors as they are, and settles that itself. What several teachers gave is one tensor before.
     """
 
     def __init__(
         self, name: str, loss: nn.Module, matches: Sequence[Match], weight: float, ramp: Ramp, where: Place,
-        edges: Edges | None = None,
+        edges: Edges | None = None, combine: Combine = "mean",
     ) -> None:  # fmt: skip
         super().__init__()
+        self.combine: Combine = combine
         self.name, self.loss, self.matches, self.weight, self.ramp = name, loss, tuple(matches), weight, ramp
         self.where, self.edges, self.levels = where, edges, getattr(loss, "levels", False)
         bare = self.match.projector_params == 0
@@ -69,25 +81,36 @@ class Term(nn.Module):
         """Whether the target's classes matter, not only where it is void."""
         return self.edges is not None or getattr(self.loss, "reads_labels", False)
 
+    @property
+    def sources(self) -> dict[str, tuple[int, ...]]:
+        """Places that its teachers' side comes from, and the shapes there."""
+        return {place: shape for match in self.matches for place, shape in match.sources.items()}
+
     def strength(self, share: float, steps: int | None = None) -> float:
         """Its weight after this share of the training."""
         return self.weight * factor(self.ramp, share, steps)
 
     def part(
         self, taps: Mapping[str, Tensor], wanted: Mapping[str, Tensor], target: Tensor | None, share: float,
-        steps: int | None = None,
+        steps: int | None = None, truth: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Weighted loss of what was tapped in both networks; where the weight is 0 a 0 that costs nothing.
 
-        That 0 has gradients too, so that in every step the same parameters have some.
+        That 0 has gradients too, so that in every step the same parameters have some. ``truth`` is the target where it
+        has labels, which teachers are weighted by.
         """
         if not self.strength(share, steps):
             own = [taps[self.match.student], *self.parameters()]
             return torch.stack([0.0 * tensor[(0,) * tensor.ndim].float() for tensor in own]).sum()
-        both: Any = [taps[match.student] for match in self.matches], [wanted[match.teacher] for match in self.matches]
-        student, teacher = both if self.levels else (both[0][0], both[1][0])
+        mine = [taps[match.student] for match in self.matches]
+        theirs = [self._together(match, wanted, truth) for match in self.matches]
+        student, teacher = (mine, theirs) if self.levels else (mine[0], theirs[0])
         found: Tensor = self(student, teacher, target, share, steps)
         return found
+
+    def _together(self, match: Match, wanted: Mapping[str, Tensor], truth: Tensor | None) -> Tensor:
+        outputs = [wanted[place] for place in match.sources]
+        return combined(outputs, truth, self.combine, logits=match.teacher == LOGITS)
 
     def forward(
         self, student: Tensor | list[Tensor], teacher: Tensor | list[Tensor], target: Tensor | None, share: float,
@@ -134,12 +157,14 @@ def weighed(target: Int[Tensor, "n h w"], wanted: Edges) -> Float[Tensor, "n h w
 
 def make_term(
     name: str, loss: nn.Module, at: str | Sequence[str], shapes: Shapes | Sequence[Shapes], weight: float, ramp: Ramp,
-    where: Place, edges: Edges | None = None,
+    where: Place, edges: Edges | None = None, combine: Combine = "mean",
+    sources: Sequence[Mapping[str, tuple[int, ...]]] | None = None,
 ) -> Term:  # fmt: skip
     """Bind a loss to tensors of these shapes; channels that differ get a trained linear projector.
 
     A loss with ``any_channels`` compares any numbers of channels and gets none. Only one with ``levels`` takes lists of
-    places and shapes. A loss with ``bind`` is told the shapes, to make what it trains itself.
+    places and shapes. A loss with ``bind`` is told the shapes, to make what it trains itself. ``sources`` has for each
+    place the teachers' own shapes, where that is not what one teacher gives.
 
     Raises:
         UserError: If a place gives neither a map [n, c, h, w] nor a vector [n, c], only one of them does, the logits
@@ -154,14 +179,15 @@ def make_term(
         )
     places = [at] if isinstance(at, str) else at
     pairs: Any = [shapes] if isinstance(at, str) else shapes
-    matches = [_match(loss, place, pair, where) for place, pair in zip(places, pairs, strict=True)]
+    theirs = sources or [{split_path(place)[1]: tuple(pair[1])} for place, pair in zip(places, pairs, strict=True)]
+    matches = [_match(loss, place, pair, own, where) for place, pair, own in zip(places, pairs, theirs, strict=True)]
     bind = getattr(loss, "bind", None)
     if bind is not None:
         bind([match.student_shape for match in matches], [match.teacher_shape for match in matches])
-    return Term(name, loss, matches, weight, ramp, where, edges)
+    return Term(name, loss, matches, weight, ramp, where, edges, combine)
 
 
-def _match(loss: nn.Module, at: str, shapes: Shapes, where: Place) -> Match:
+def _match(loss: nn.Module, at: str, shapes: Shapes, sources: Mapping[str, tuple[int, ...]], where: Place) -> Match:
     student, teacher = split_path(at)
     for owner, path, shape in (("student", student, shapes[0]), ("teacher", teacher, shapes[1])):
         if len(shape) not in (2, 4):
@@ -181,7 +207,7 @@ def _match(loss: nn.Module, at: str, shapes: Shapes, where: Place) -> Match:
         raise UserError(f"{where}: the student has {channels[0]} classes, the teacher {channels[1]}; they must agree.")
     bare = channels[0] == channels[1] or getattr(loss, "any_channels", False)
     params = 0 if bare else channels[0] * channels[1]
-    return Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params)
+    return Match(student, teacher, tuple(shapes[0]), tuple(shapes[1]), params, sources)
 
 
 def _projector(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
