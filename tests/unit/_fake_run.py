@@ -268,6 +268,26 @@ PARITY = [
     )
 ]
 
+TERMS = [
+    {
+        "term": "kd", "student": {"at": "logits", "shape": [11, 23, 30], "stride": [15.65, 16.0]},
+        "teacher": {"at": "logits", "shape": [11, 45, 60], "stride": [8.0, 8.0]},
+        "params_beside": 0, "weight": 1.0, "schedule": "",
+    },
+    {
+        "term": "cwd", "student": {"at": "backbone.16", "shape": [960, 23, 30], "stride": [15.65, 16.0]},
+        "teacher": {"at": "backbone.layer4", "shape": [2048, 45, 60], "stride": [8.0, 8.0]},
+        "params_beside": 1966080, "weight": 3.0, "schedule": "rises over 2 %, falls from 70 % to 100 %",
+    },
+]  # fmt: skip
+PULLS = {
+    "student": {
+        "task": {"norm": 1.5}, "kd": {"norm": 0.9, "ratio": 0.6, "cosine": 0.5, "weight": 1.0},
+        "cwd": {"norm": 60.0, "ratio": 40.0, "cosine": -0.02, "weight": 3.0, "suggested": 0.075},
+    },
+    "qat": {"task": {"norm": 0.4}, "kd": {"norm": 0.5, "ratio": 1.25, "cosine": 0.8, "weight": 1.0}},
+}  # fmt: skip
+
 MASKS = {"teacher.fp32.eager": 3, "student.fp32.eager": 5, "student.int8.openvino": 7}
 
 
@@ -279,6 +299,9 @@ def fake_run(folder: Path, summary: list[dict] | None = None, name: str = "camvi
     write(folder / "environment.json", json.dumps(ENVIRONMENT))
     write(folder / "summary.json", json.dumps({"name": name, "environment": ENVIRONMENT, "rows": kept}))
     write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in training()))
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps({"stage": s, "step": 270, "gradients": p}) + "\n" for s, p in PULLS.items())
+    write(folder / "student" / "record.json", json.dumps({"result": {"terms": TERMS}}))
     samples = write_samples(folder / "evaluate", MASKS)
     write(folder / "evaluate" / "record.json", json.dumps(evaluation(kept, samples)))
     write(folder / "export" / "record.json", json.dumps({"result": {"parity": PARITY}}))

@@ -4,11 +4,6 @@ The number of a test is that of the bug in the list that ``docs/distil.md`` desc
 ``tests/parity``.
 """
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -352,42 +347,3 @@ def test_the_students_file_holds_the_student_alone(tiny, samples, tmp_path):
     assert (
         "terms.0.projector.weight" in checkpoint.load(checkpoint.latest(run.plan.folder / "checkpoints"))["objective"]
     )
-
-
-DDP_RECIPE = """
-name: two
-data: {kind: ./own.py:Plain, size: [32, 32], batch: 4}
-teacher: {kind: compact_unet, width: 8, stages: 2, train: {steps: 2}}
-student: {kind: compact_unet, width: 4, stages: 2}
-train: {steps: 6, freeze_batch_norm: 0, optimizer: {name: sgd, lr: 0.05}}
-distil: [{kind: kd}, {kind: hint, at: encoder.1 -> encoder.1}]
-"""
-
-
-@pytest.mark.slow
-def test_11_projectors_of_two_processes_are_those_of_one(tmp_path):
-    """CIRKDv2, once more: with projector, teacher and the look at gradients, two processes learn what one does."""
-    (tmp_path / "own.py").write_text(SPLITS.replace("Splits", "Plain").replace(*_WITHOUT_VOID))
-    (tmp_path / "r.yaml").write_text(DDP_RECIPE)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29534", "-m"]
-    for name, start in (("one", [sys.executable, "-m"]), ("both", launch)):
-        words = [*start, "limbeck.cli", "train", str(tmp_path / "r.yaml"), "--device", "cpu"]
-        own = {"LIMBECK_RUNS": str(tmp_path / name), "LIMBECK_CACHE": str(tmp_path / name / "cache")}
-        done = subprocess.run(
-            words, env=os.environ | own | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    one, both = (checkpoint.load(checkpoint.latest(tmp_path / n / "two/student/checkpoints")) for n in ("one", "both"))
-    assert "terms.1.projector.weight" in one["objective"]
-    for name, value in one["objective"].items():
-        torch.testing.assert_close(both["objective"][name], value, rtol=1e-4, atol=1e-6, msg=name)
-    logs = [(tmp_path / name / "two" / "metrics.jsonl").read_text().splitlines() for name in ("one", "both")]
-    assert [sum("gradients" in json.loads(line) for line in log) for log in logs] == [1, 1]
-
-
-_WITHOUT_VOID = (
-    "return Sample(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), label, np.uint8)",
-    "rng = np.random.default_rng(index)\n"
-    "        image = rng.integers(0, 256, (32, 32, 3), np.uint8)\n"
-    "        return Sample(image, rng.integers(0, 2, (32, 32), np.uint8)",
-)

@@ -154,15 +154,15 @@ def test_nothing_is_due_elsewhere(student, teacher):
 def test_pulls_as_lines_and_as_a_record(student, teacher):
     rows = ("kd", KnowledgeDistillation(), 1.0, Ramp()), ("cwd", ChannelWise(), 3.0, Ramp())
     terms = objective(student, teacher, *rows).terms
-    pulls = {"task": Pull(0.5), "kd": Pull(0.25, 0.5, 0.9, 1.0), "cwd": Pull(50.0, 100.0, -0.1, 3.0, 0.03)}
+    pulls = {"task": Pull(0.5), "kd": Pull(0.25, 0.5, 0.5, 1.0), "cwd": Pull(50.0, 100.0, -0.5, 3.0, 0.03)}
     assert lines(pulls, list(terms)) == [
-        "term  gradient  against task  cosine  weight  try",
-        "task  0.5       -             -       -",
-        "kd    0.25      0.5           0.9     1",
-        "cwd   50        100           -0.1    3       distil.terms.1.weight=0.03",
+        "term  gradient  against task  angle  weight  try",
+        "task  0.5       -             -      -",
+        "kd    0.25      0.5           60\N{DEGREE SIGN}    1",
+        "cwd   50        100           120\N{DEGREE SIGN}   3       distil.terms.1.weight=0.03",
     ]
     assert record(pulls)["task"] == {"norm": 0.5}
-    assert record(pulls)["cwd"] == {"norm": 50.0, "ratio": 100.0, "cosine": -0.1, "weight": 3.0, "suggested": 0.03}
+    assert record(pulls)["cwd"] == {"norm": 50.0, "ratio": 100.0, "cosine": -0.5, "weight": 3.0, "suggested": 0.03}
 
 
 @pytest.fixture

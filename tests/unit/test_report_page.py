@@ -18,8 +18,8 @@ from limbeck.report.bars import MOST_CLASSES, class_order
 from limbeck.report.plots import INK, blank
 from limbeck.report.rows import TIMES
 
-FILES = ("recipe.yaml", "environment.json", "summary.json", "metrics.jsonl", "evaluate", "export")
-SECTIONS = ("verdict", "rows", "speed", "samples", "classes", "training", "time", "parity", "provenance")
+FILES = ("recipe.yaml", "environment.json", "summary.json", "metrics.jsonl", "evaluate", "export", "student")
+SECTIONS = ("verdict", "rows", "speed", "samples", "classes", "training", "distilled", "time", "parity", "provenance")
 EMPTY = frozenset({"img", "meta", "br", "input", "path", "use"})
 
 
@@ -93,7 +93,8 @@ def test_the_page_of_a_whole_run_has_every_section(whole_page):
         "camvid-lightweight", "student.int8.onnx", "with OpenVINO", f"2.7{TIMES} faster", f"3.7{TIMES} smaller",
         "failed: no kernel", "parity reference, not timed", "worst", "most changed", "IoU 67.9",
         "Errors of INT8", "sign_symbol", "best 68.3, epoch", "Quantization-aware", "waiting for data", "99.97",
-        "lightweight_deeplabv3",
+        "lightweight_deeplabv3", "1,966,080 parameters trained beside", "try weight 0.075", "91\N{DEGREE SIGN}",
+        f"960{TIMES}23{TIMES}30 stride 15.65{TIMES}16", "rises over 2 %",
         "Intel(R) Xeon(R) Platinum 8481C", "limbeck run recipe.yaml", "2026.4.1",
     ):  # fmt: skip
         assert said in words, said
@@ -140,6 +141,7 @@ def test_a_page_is_written_whatever_is_missing(run, quick, present):
     assert ("training" in reader.ids) == ("metrics.jsonl" in present)
     assert ("samples" in reader.ids) == ("evaluate" in present)
     assert ("parity" in reader.ids) == ("export" in present)
+    assert ("distilled" in reader.ids) == bool({"student", "metrics.jsonl"} & present)
 
 
 def test_a_run_without_masks_shows_agreement_and_changes(run, quick):

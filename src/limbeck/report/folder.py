@@ -17,10 +17,11 @@ Json = dict[str, Any]
 class Folder:
     """A run as its files tell it.
 
-    ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``unread`` the number of lines
-    that are no JSON; ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of
-    pixels (images, where each has one class: not ``dense``) of each class in points, or empty; ``evaluation`` is the
-    folder of the evaluation; ``compared`` are samples that every run on these data has.
+    ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``pulls`` those that compare
+    gradients, ``unread`` the number of lines that are no JSON; ``terms`` is what the student's training compared;
+    ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of pixels (images,
+    where each has one class: not ``dense``) of each class in points, or empty; ``evaluation`` is the folder of the
+    evaluation; ``compared`` are samples that every run on these data has.
     """
 
     path: Path
@@ -40,6 +41,8 @@ class Folder:
     parity: list[Json]
     dense: bool = True
     compared: list[Json] = field(default_factory=list)
+    pulls: list[Json] = field(default_factory=list)
+    terms: list[Json] = field(default_factory=list)
 
     @property
     def counted(self) -> str:
@@ -79,6 +82,8 @@ def read(path: Path) -> Folder:
         parity=_mappings(_result(path / "export" / "record.json").get("parity")),
         dense=bool(scores.get("dense", True)),
         compared=_mappings(scores.get("compared")),
+        pulls=[line for line in lines if isinstance(line.get("gradients"), dict)],
+        terms=_mappings(_result(path / "student" / "record.json").get("terms")),
     )
 
 

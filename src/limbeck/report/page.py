@@ -27,6 +27,7 @@ TITLES = {
     "samples": "Pictures",
     "classes": "Classes",
     "training": "Training",
+    "distilled": "Distillation",
     "time": "Time",
     "parity": "Parity",
     "provenance": "Provenance",
@@ -63,6 +64,7 @@ def _sections(folder: Folder, judged: Verdict) -> dict[str, Markup]:
     """The sections in reading order; those without content are empty."""
     try:
         from limbeck.report import figures
+        from limbeck.report.distilled import distilled
     except ModuleNotFoundError as error:
         raise UserError(f'report: needs {error.name}, which is not installed: pip install "limbeck[report]"') from error
     shipped = identity(judged.pick) if judged.pick else None
@@ -75,6 +77,7 @@ def _sections(folder: Folder, judged: Verdict) -> dict[str, Markup]:
         "samples": (pictures if folder.dense else named_pictures)(folder, leading(masked, shipped)),
         "classes": figures.classes(folder, scored),
         "training": figures.training(folder, judged.score),
+        "distilled": distilled(folder),
         "time": figures.time(folder),
         "parity": parity(folder),
         "provenance": provenance(folder),

@@ -192,16 +192,20 @@ def lines(pulls: Mapping[str, Pull], terms: Sequence[nn.Module]) -> list[str]:
     """The pulls as aligned lines under a head, with the change of the recipe that is suggested."""
     keys = {str(term.name): ".".join(map(str, term.where.keys)) for term in terms if isinstance(term, Term)}
     against = next((name for name, pull in pulls.items() if pull.ratio is None), TASK)
-    rows = [("term", "gradient", f"against {against}", "cosine", "weight", "try")]
+    rows = [("term", "gradient", f"against {against}", "angle", "weight", "try")]
     for name, pull in pulls.items():
         change = "" if pull.suggested is None else f"{keys[name]}.weight={pull.suggested:g}"
-        values = [_cell(value) for value in (pull.norm, pull.ratio, pull.cosine, pull.weight)]
-        rows.append((name, values[0], values[1], values[2], values[3], change))
+        norm, ratio, weight = (_cell(value) for value in (pull.norm, pull.ratio, pull.weight))
+        rows.append((name, norm, ratio, _angle(pull.cosine), weight, change))
     return show.aligned(rows)
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
+
+
+def _angle(cosine: float | None) -> str:
+    return "-" if cosine is None else f"{math.degrees(math.acos(max(-1.0, min(1.0, cosine)))):.0f}\N{DEGREE SIGN}"
 
 
 def record(pulls: Mapping[str, Pull]) -> dict[str, dict[str, float | None]]:
