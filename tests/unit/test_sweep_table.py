@@ -137,7 +137,7 @@ def test_equal_time_is_measured_against_a_longer_control(tmp_path):
     assert rows["kd+cwd"]["gain"]["against"] == "none"
     assert rows["kd+cwd"]["equal_time"]["against"] == "none, 149 steps"  # 120 * 0.52 / 0.42 = 148.6
     assert 0 < rows["kd+cwd"]["equal_time"]["value"] < rows["kd+cwd"]["gain"]["value"]
-    assert any(note.startswith("Equal time: against controls") for note in table["notes"])
+    assert any(note.startswith("Gain in equal time: against controls") for note in table["notes"])
 
 
 def test_runs_that_were_scored_on_other_images_are_not_drawn_together(tmp_path):

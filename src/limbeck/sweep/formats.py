@@ -56,6 +56,12 @@ def _in_time(row: Json) -> str:
     return f"{signed(found['value'])} ({found['verdict']})" if found else UNKNOWN
 
 
+def _at_end(row: Json) -> str:
+    """What stands in for the gain in equal time where no control trained for as long."""
+    found = None if row["equal_time"] else row["at_control_end"]
+    return signed(found["value"]) if found else UNKNOWN
+
+
 def _training(row: Json) -> str:
     minutes = row["training_hours"] and 60 * row["training_hours"]
     return short(minutes)
@@ -69,7 +75,7 @@ GAINS = (
     Column("95 % interval", lambda row: interval(row["gain"]), brief=True),
     Column("Verdict", lambda row: row["gain"]["verdict"] if row["gain"] else "", brief=True),
     Column("Gain in equal time", _in_time),
-    Column("At control's end", lambda row: signed(row["at_control_end"] and row["at_control_end"]["value"])),
+    Column("At control's end", _at_end),
     Column("ms a step", lambda row: short(row["step_ms"])),
     Column("Step, " + TIMES, lambda row: text(row["step_ratio"], 2), brief=True),
     Column("Training min", _training),

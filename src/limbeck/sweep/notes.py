@@ -54,8 +54,8 @@ def _reading(table: Json) -> Iterator[str]:
             "Resolved: the interval excludes 0."
         )
     if any(row["equal_time"] for row in table["rows"]):
-        yield "Equal time: against controls that trained for as long as the method, their whole schedule stretched."
-    elif any(row["at_control_end"] for row in table["rows"]):
+        yield "Gain in equal time: against controls that trained for as long as the method, with a schedule of their own."
+    if any(row["at_control_end"] and not row["equal_time"] for row in table["rows"]):
         yield (
             "At control's end: best validation score so far at the moment when the control's training ended, against "
             "the control's. A slower method is cut off in mid-schedule there; --equal-time trains longer controls "
