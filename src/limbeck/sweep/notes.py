@@ -54,7 +54,7 @@ def _reading(table: Json) -> Iterator[str]:
             "Resolved: the interval excludes 0."
         )
     if any(row["equal_time"] for row in table["rows"]):
-        yield "Gain in equal time: against controls that trained for as long as the method, with a schedule of their own."
+        yield "Gain in equal time: against controls that trained for as long as the method, schedule and all."
     if any(row["at_control_end"] and not row["equal_time"] for row in table["rows"]):
         yield (
             "At control's end: best validation score so far at the moment when the control's training ended, against "
