@@ -98,7 +98,7 @@ def test_03_all_of_the_teacher_is_still_and_not_its_norms_alone(make):
     objective = make()
     objective.train()
     one, other = (objective(BATCH, 0.5).parts for _ in range(2))
-    watching = objective._teacher[0]
+    watching = objective._teachers[""]
     assert all(torch.equal(watching(BATCH)[name], watching(BATCH)[name]) for name in ("logits", "backbone"))
     assert torch.equal(one["kd"], other["kd"])
 
@@ -116,7 +116,7 @@ def test_04_a_module_with_a_train_of_its_own_has_no_teacher_inside(make):
     """mdistiller's OFD overrides train() and forgets teacher.eval(): here no module holds the teacher."""
     objective = make()
     held = {id(module) for module in objective.modules()}
-    teacher = objective._teacher[0].model
+    teacher = objective._teachers[""].model
     assert not held & {id(module) for module in teacher.modules()}
     assert not {id(p) for p in objective.parameters()} & {id(p) for p in teacher.parameters()}
 
@@ -156,7 +156,7 @@ class _Sized:
     class task:
         dense = True
 
-    def preprocess(self, model):
+    def preprocess(self, model, role):
         return Preprocess(size=(8, 8), mean=model.mean, std=model.std)
 
 
