@@ -32,6 +32,10 @@ def sweep(
     equal_time: Annotated[
         bool, typer.Option("--equal-time", help="Then train controls for as long as each method took.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Spread the runs over a Ray cluster: its address, `auto`, or `local` for a new one."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Run every combination of a recipe's `matrix`, and of changes with several values.
@@ -51,7 +55,7 @@ def sweep(
     first = read(recipe, plain)
     found = cells(first, axes)
     found += known_controls(place_of(first.name), found)
-    wanted = Sweep(recipe, tuple(plain), tuple(found), device, workers or gpus or 1, gpus)
+    wanted = Sweep(recipe, tuple(plain), tuple(found), device, workers or gpus or int(ray is None), gpus, ray)
     todo = chosen(wanted, only)
     if listed:
         for number, cell in enumerate(found):

@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from limbeck import show
 from limbeck.recipe import Recipe, read
 from limbeck.record import UserError
+from limbeck.sweep.cluster import Cluster
 from limbeck.sweep.folder import Folder, opened, place_of
 from limbeck.sweep.grid import Cell
 from limbeck.sweep.loop import do
@@ -28,8 +30,9 @@ class Sweep:
         overrides: Changes that all runs have in common.
         cells: All runs.
         device: ``auto``, ``cpu`` or ``cuda``.
-        workers: Processes at once.
+        workers: Processes at once; 0 means one a machine of the Ray cluster.
         gpus: GPUs that the processes share out among them; 0 leaves that to ``device``.
+        ray: Address of a Ray cluster to spread the runs over; they are done on this machine if None.
     """
 
     source: str
@@ -38,6 +41,7 @@ class Sweep:
     device: str = "auto"
     workers: int = 1
     gpus: int = 0
+    ray: str | None = None
 
     def recipe(self, cell: Cell | None = None) -> Recipe:
         """The recipe of a run, or the one that all begin with."""
@@ -78,21 +82,33 @@ def run_all(sweep: Sweep, wanted: Sequence[Cell]) -> tuple[Folder, dict[str, int
         UserError: If one of them would not work, before the first begins.
         KeyboardInterrupt, Evicted: After Ctrl-C, or SIGTERM or SIGUSR1, once every run has saved where it stands.
     """
-    from limbeck.run import device_of, finished
+    from limbeck.run import device_of
 
-    if sweep.gpus:
+    if sweep.gpus and sweep.ray is None:
         device_of(f"cuda:{sweep.gpus - 1}")
     recipes = {cell.name: sweep.recipe(cell) for cell in wanted}
     folder, codes = _opened(sweep, recipes)
-    apart = sweep.workers > 1 and any(recipe.bench for recipe in recipes.values())
-    phases = [("evaluate", sweep.workers, "waiting"), ("run", 1, "done")] if apart else [("run", sweep.workers, "done")]
-    for verb, workers, state in phases:
+    first, alone = sweep.workers, int(sweep.ray is None)
+    apart = first > alone and any(recipe.bench for recipe in recipes.values())
+    for verb, workers in (("evaluate", first), ("run", alone)) if apart else (("run", first),):
         todo = {cell.name: sweep.command(cell, verb) for cell in wanted if cell.name not in codes}
-        pool = Pool(folder, slots(workers, sweep.gpus), state)
-        until = "report" if verb == "run" else verb
-        found = do(pool, todo, lambda name, until=until: finished(recipes[name], until))  # type: ignore[misc]
-        codes |= {name: code for name, code in found.items() if code or state == "done"}
+        until, state = ("report", "done") if verb == "run" else (verb, "waiting")
+        found = do(_pool(sweep, folder, workers, state), todo, partial(_finished, recipes, until))
+        codes |= {name: code for name, code in found.items() if code or verb == "run"}
     return folder, codes
+
+
+def _finished(recipes: Mapping[str, Recipe], until: str, name: str) -> bool:
+    from limbeck.run import finished
+
+    return finished(recipes[name], until)
+
+
+def _pool(sweep: Sweep, folder: Folder, workers: int, state: str) -> Pool | Cluster:
+    """Where runs are done: here, or on the machines of a cluster."""
+    if sweep.ray is not None:
+        return Cluster(folder, sweep.ray, workers, sweep.gpus, state)
+    return Pool(folder, slots(workers, sweep.gpus), state)
 
 
 def _opened(sweep: Sweep, recipes: Mapping[str, Recipe]) -> tuple[Folder, dict[str, int]]:

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from limbeck.stop import STOPPED, Evicted, between_steps, error_of
 from limbeck.sweep.board import Board
-from limbeck.sweep.pool import Pool, state_of
+from limbeck.sweep.cluster import Cluster
+from limbeck.sweep.pool import LOOK_SECONDS, Pool, state_of
 
-__all__ = ["LOOK_SECONDS", "do", "obey"]
-
-LOOK_SECONDS = 0.2
-"""Between two looks at the child processes."""
+__all__ = ["do", "obey"]
 
 
-def do(pool: Pool, commands: Mapping[str, Sequence[str]], finished: Callable[[str], bool]) -> dict[str, int]:
+def do(pool: Pool | Cluster, commands: Mapping[str, Sequence[str]], finished: Callable[[str], bool]) -> dict[str, int]:
     """Exit code of every command by the name of its run.
 
     A run that another process has is waited for: it may be dropped, and is then taken up here.
@@ -48,7 +46,7 @@ def do(pool: Pool, commands: Mapping[str, Sequence[str]], finished: Callable[[st
 
 
 def _fill(
-    pool: Pool,
+    pool: Pool | Cluster,
     left: list[str],
     others: set[str],
     commands: Mapping[str, Sequence[str]],
@@ -75,7 +73,7 @@ def _fill(
     return codes
 
 
-def _elsewhere(pool: Pool, name: str, finished: Callable[[str], bool]) -> int | None:
+def _elsewhere(pool: Pool | Cluster, name: str, finished: Callable[[str], bool]) -> int | None:
     """Exit code of a run that another process brought to an end; None if it only dropped it."""
     entry = pool.folder.entry(name)
     if entry["state"] == "failed":

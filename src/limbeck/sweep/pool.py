@@ -15,7 +15,10 @@ from limbeck.stages.share import SHARED
 from limbeck.stop import LATER, STOPPED
 from limbeck.sweep.folder import Folder
 
-__all__ = ["Pool", "slots", "state_of", "tail"]
+__all__ = ["LOOK_SECONDS", "Pool", "slots", "state_of", "tail"]
+
+LOOK_SECONDS = 0.2
+"""Between two looks at the child processes."""
 
 ASKED = (STOPPED, LATER, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1)
 """Exit codes of a run that was asked to stop."""

@@ -12,8 +12,8 @@ from limbeck.stop import between_steps
 from limbeck.sweep.board import Board
 from limbeck.sweep.children import Sweep
 from limbeck.sweep.folder import opened
-from limbeck.sweep.loop import LOOK_SECONDS, obey
-from limbeck.sweep.pool import Pool, slots, state_of
+from limbeck.sweep.loop import obey
+from limbeck.sweep.pool import LOOK_SECONDS, Pool, slots, state_of
 from limbeck.sweep.space import cell, corners, distributions, searched
 
 if TYPE_CHECKING:
