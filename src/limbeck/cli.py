@@ -259,8 +259,14 @@ def show(recipe: Source, overrides: Overrides = None) -> None:
     """Print a recipe with every key and value."""
     from limbeck.place import dump
     from limbeck.recipe import read
+    from limbeck.recipe.lesson import lesson, seats
+    from limbeck.stages.compat import meanings
 
-    print(dump(read(recipe, overrides).resolved()), end="")
+    found = read(recipe, overrides)
+    lines = [line for role in ("student", *seats(found)) for line in meanings(lesson(found, role), found.root)]
+    print(dump(found.resolved()), end="")
+    for line in lines:
+        print(f"# {line}")
 
 
 @app.command(epilog="Examples: `limbeck ls` &nbsp; `limbeck ls losses`")

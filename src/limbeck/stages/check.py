@@ -208,6 +208,7 @@ def _without_download(section: Model) -> dict[str, Any]:
 
 def _matches(context: Context, role: str, networks: Mapping[str, Any], data: _Data) -> list[str]:
     """The table of what is compared with what, at which sizes, through which projector; what will be kept of it."""
+    from limbeck.stages.compat import meanings
     from limbeck.stages.matched import matched, table
     from limbeck.stages.objective import make_terms
     from limbeck.stages.replay import describe_cache
@@ -215,7 +216,11 @@ def _matches(context: Context, role: str, networks: Mapping[str, Any], data: _Da
     found = lesson(context.recipe, role)
     asked = {seat.name: networks[role if seat.section.is_own else seat.role] for seat in found.seats}
     rows = make_terms(context, found, networks[role], asked)
-    return [*table(matched(context, rows)), *describe_cache(found, rows, data.images)]
+    return [
+        *table(matched(context, rows)),
+        *meanings(found, context.recipe.root),
+        *describe_cache(found, rows, data.images),
+    ]
 
 
 def _losses(context: Context, model: Any, sections: Sequence[tuple[Train | None, Place]], num_classes: int) -> None:

@@ -19,7 +19,7 @@ def matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
     """A row for every pair of places: term, student's and teacher's place, shape [c, h, w] or [c] and stride, and more.
 
     The stride is the input's size by the map's, [h, w]; None for vectors. ``params_beside`` counts what is trained
-    beside the student: projectors and what a loss brings along.
+    beside the student, at the term's first pair: projectors and what a loss brings along.
     """
     size = input_size(context.recipe.data.size, context.recipe.data.resize)
     return [_row(term, match, size) for term in terms for match in term.matches]
@@ -30,7 +30,7 @@ def _row(term: Term, match: Match, size: tuple[int, int]) -> dict[str, Any]:
         "term": term.name,
         "student": _side(match.student, match.student_shape, size),
         "teacher": _side(" + ".join(match.sources), match.teacher_shape, size),
-        "params_beside": sum(parameter.numel() for parameter in term.parameters()),
+        "params_beside": sum(parameter.numel() for parameter in term.parameters()) if match is term.match else 0,
         "weight": term.weight,
         "schedule": in_words(term.ramp),
     }

@@ -3,22 +3,21 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from limbeck.build import build, find
+from limbeck.build import build
 from limbeck.data.stats import ClassCounts, count_classes
 from limbeck.data.transforms import input_size
 from limbeck.graph.network import aux_heads
-from limbeck.losses._presets import Preset
-from limbeck.place import Place, nearest
+from limbeck.place import Place
 from limbeck.recipe import Recipe, Train
 from limbeck.recipe import Term as TermSection
 from limbeck.recipe.lesson import Lesson, Seat, sides
 from limbeck.record import UserError
+from limbeck.stages.compat import preset_of
 from limbeck.stages.context import Context
 from limbeck.stages.dry_run import refuse_loss
 from limbeck.train.average import Average
@@ -29,7 +28,7 @@ from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.teacher import Source
 from limbeck.train.terms import Term, compared, make_term
 
-__all__ = ["make_objective", "make_terms", "preset_of", "refuse_unknown_paths", "task_terms"]
+__all__ = ["make_objective", "make_terms", "refuse_unknown_paths", "task_terms"]
 
 
 def make_objective(
@@ -146,23 +145,6 @@ def _term(
     places = [f"{student} -> {teacher}" for student, _, teacher in paths]
     at, pair = (places[0], pairs[0]) if isinstance(row.at, str) else (places, pairs)
     return make_term(name, loss, at, pair, weight, row.schedule, where, row.edges, row.combine, sources)
-
-
-def preset_of(row: TermSection, where: Place, root: Path) -> Preset:
-    """What ``compat`` of a row of ``distil`` means for its loss; the loss's own defaults without it.
-
-    Raises:
-        UserError: If the loss has no settings of that name.
-    """
-    if row.compat is None:
-        return Preset()
-    known: Mapping[str, Preset] = getattr(find("losses", row.kind, where / "kind", root), "presets", {})
-    if row.compat not in known:
-        there = f"Known: {', '.join(known)}." if known else "It has none."
-        raise UserError(
-            f"{where / 'compat'}: {row.kind} has no settings {row.compat!r}.{nearest(row.compat, list(known))} {there}"
-        )
-    return known[row.compat]
 
 
 def refuse_unknown_paths(found: Lesson, seat: Seat, model: nn.Module) -> None:
