@@ -271,12 +271,12 @@ PARITY = [
 TERMS = [
     {
         "term": "kd", "student": {"at": "logits", "shape": [11, 23, 30], "stride": [15.65, 16.0]},
-        "teacher": {"at": "logits", "shape": [11, 45, 60], "stride": [8.0, 8.0]},
+        "teachers": [{"at": "logits", "shape": [11, 45, 60], "stride": [8.0, 8.0]}],
         "params_beside": 0, "weight": 1.0, "schedule": "",
     },
     {
         "term": "cwd", "student": {"at": "backbone.16", "shape": [960, 23, 30], "stride": [15.65, 16.0]},
-        "teacher": {"at": "backbone.layer4", "shape": [2048, 45, 60], "stride": [8.0, 8.0]},
+        "teachers": [{"at": "backbone.layer4", "shape": [2048, 45, 60], "stride": [8.0, 8.0]}],
         "params_beside": 1966080, "weight": 3.0, "schedule": "rises over 2 %, falls from 70 % to 100 %",
     },
 ]  # fmt: skip

@@ -276,3 +276,21 @@ def test_what_meets_what_is_a_table(checked, mine):
     teacher = "teacher: {kind: compact_unet, width: 8, stages: 3, train: {steps: 1}}\n"
     cwd = "{kind: cwd, at: encoder.1 -> encoder.2, weight: 3, schedule: {warmup: 0.1}}"
     assert MATCHED in "\n".join(checked(f"{teacher}distil:\n  - {{kind: kd}}\n  - {cwd}\n"))
+
+
+def test_teachers_of_other_sizes_have_strides_of_their_own(checked, mine):
+    net = "kind: compact_unet, width: 4, stages: 2, train: {steps: 1}"
+    teachers = f"teacher:\n  - {{name: a, {net}, input_size: [64, 64]}}\n  - {{name: b, {net}}}\n"
+    line = next(line for line in checked(f"{teachers}distil: [{{kind: kd}}]\n") if line.startswith("kd"))
+    assert line.split()[:10] == [
+        "kd",
+        "student.logits",
+        "2x16x16",
+        "2",
+        "a:logits",
+        "2x32x32",
+        "+",
+        "b:logits",
+        "2x16x16",
+        "2",
+    ]

@@ -12,6 +12,7 @@ from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.place import Place
 from limbeck.recipe import Ramp
 from limbeck.record import UserError
+from limbeck.train.average import Average
 from limbeck.train.labels import TaskTerm
 from limbeck.train.objective import Objective
 from limbeck.train.probe import Probe, Pull, lines, record
@@ -112,6 +113,19 @@ def test_a_term_that_stays_silent_is_refused_after_three_steps(student):
         assert probe.look(step, found(BATCH, 0.0), BATCH) == {}
     with pytest.raises(UserError, match=r"distil\.terms\.0: hint gave the student a gradient of 0 in its first 3 ste"):
         probe.look(2, found(BATCH, 0.0), BATCH)
+
+
+def test_the_students_own_average_may_be_silent_at_first(student):
+    student.eval()
+    own = Average(student, 0.999, ["logits"], mean=student.mean, std=student.std)
+    where = Place("r.yaml") / "distil" / "terms" / 0
+    term = make_term("hint", Hint(), "logits", (LOGITS, LOGITS), 1.0, Ramp(), where)
+    labels = [TaskTerm("task", CrossEntropy())]
+    found = Objective(student, labels, terms=[term], own=own, mean=student.mean, std=student.std)
+    probe = Probe(found, 40)
+    pulls = [probe.look(step, found(BATCH, step / 40), BATCH) for step in range(3)]
+    assert pulls[2]["hint"].norm == 0
+    assert pulls[2]["hint"].suggested is None
 
 
 def test_batches_of_void_say_nothing_about_a_term(student, teacher):

@@ -77,16 +77,17 @@ def _row(row: Json, pull: Json, first: bool) -> Markup:
 
 
 def _places(row: Json) -> list[Markup]:
-    return [_place(row.get(owner)) for owner in ("student", "teacher")]
+    """Cells of the student's place and of the teachers'."""
+    sides = ([row.get("student")], row.get("teachers") or [])
+    found = [[_place(side) for side in several if isinstance(side, dict)] for several in sides]
+    return [tag("td", *places) if places else tag("td", UNKNOWN) for places in found]
 
 
-def _place(side: Any) -> Markup:
-    if not isinstance(side, dict):
-        return tag("td", UNKNOWN)
+def _place(side: Json) -> Markup:
     shape = TIMES.join(str(part) for part in side.get("shape") or ())
     stride = TIMES.join(dict.fromkeys(f"{part:g}" for part in side.get("stride") or ()))
     words = [tag("small", shape), *([tag("small", f"stride {stride}")] if stride else [])]
-    return tag("td", tag("code", str(side.get("at"))), *words)
+    return join(tag("code", str(side.get("at"))), *words)
 
 
 def _angle(cosine: float | None) -> str:

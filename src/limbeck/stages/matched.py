@@ -6,6 +6,7 @@ from typing import Any
 from limbeck import show
 from limbeck.data.transforms import input_size
 from limbeck.recipe import Ramp
+from limbeck.recipe.lesson import TEACHER
 from limbeck.stages.context import Context
 from limbeck.train.terms import Match, Term
 
@@ -16,24 +17,33 @@ NOTHING = "-"
 
 
 def matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """A row for every pair of places: term, student's and teacher's place, shape [c, h, w] or [c] and stride, and more.
+    """A row for every pair of places: term, student's and teachers' place, shape [c, h, w] or [c], stride, and more.
 
     The stride is the input's size by the map's, [h, w]; None for vectors. ``params_beside`` counts what is trained
     beside the student, at the term's first pair: projectors and what a loss brings along.
     """
-    size = input_size(context.recipe.data.size, context.recipe.data.resize)
-    return [_row(term, match, size) for term in terms for match in term.matches]
+    return [_row(context, term, match) for term in terms for match in term.matches]
 
 
-def _row(term: Term, match: Match, size: tuple[int, int]) -> dict[str, Any]:
+def _row(context: Context, term: Term, match: Match) -> dict[str, Any]:
     return {
         "term": term.name,
-        "student": _side(match.student, match.student_shape, size),
-        "teacher": _side(" + ".join(match.sources), match.teacher_shape, size),
+        "student": _side(match.student, match.student_shape, _input(context, "student")),
+        "teachers": [_side(at, shape, _input(context, _role(at))) for at, shape in match.sources.items()],
         "params_beside": sum(parameter.numel() for parameter in term.parameters()) if match is term.match else 0,
         "weight": term.weight,
         "schedule": in_words(term.ramp),
     }
+
+
+def _role(at: str) -> str:
+    """The teacher that a place is in: of ``big:layer4`` it is ``teacher-big``."""
+    name = at.rpartition(":")[0]
+    return f"{TEACHER}-{name}" if name else TEACHER
+
+
+def _input(context: Context, role: str) -> tuple[int, int]:
+    return input_size(context.size(role), context.recipe.data.resize)
 
 
 def _side(at: str, shape: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
@@ -66,13 +76,18 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    sides = [cell for owner in ("student", "teacher") for cell in (_place(owner, row[owner]), _stride(row[owner]))]
     beside = f"{row['params_beside']:,}" if row["params_beside"] else NOTHING
-    return (row["term"], *sides, beside, f"{row['weight']:g}", row["schedule"] or NOTHING)
+    return (
+        row["term"], _place("student", row["student"]), _stride(row["student"]),
+        " + ".join(_place("teacher", side) for side in row["teachers"]),
+        " + ".join(dict.fromkeys(_stride(side) for side in row["teachers"])),
+        beside, f"{row['weight']:g}", row["schedule"] or NOTHING,
+    )  # fmt: skip
 
 
 def _place(owner: str, side: dict[str, Any]) -> str:
-    return f"{owner}.{side['at']} {'x'.join(map(str, side['shape']))}"
+    at = side["at"] if ":" in side["at"] else f"{owner}.{side['at']}"
+    return f"{at} {'x'.join(map(str, side['shape']))}"
 
 
 def _stride(side: dict[str, Any]) -> str:

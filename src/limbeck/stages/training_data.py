@@ -113,7 +113,7 @@ def plan_for(context: Context, role: str, settings: Train) -> Plan:
     if is_teacher(role):
         section = ".".join(map(str, (context.where(role) / "train").keys))
     workers = enough_workers(context.device) if data.workers is None else data.workers
-    probe = context.recipe.distil.probe
+    probe = lesson(context.recipe, role).distil.probe
     return Plan(role, folder, context.log, settings, metric, seed, batch, workers, length, section, sources, probe)
 
 

@@ -42,7 +42,8 @@ class Pull:
         ratio: Of this norm to that of the labels; None for what the others are compared with.
         cosine: Of the angle between both gradients.
         weight: The row's.
-        suggested: The weight at which both norms are equal, where the ratio is below 0.1 or above 10.
+        suggested: The weight at which both norms are equal, where the ratio is below 0.1 or above 10; none against the
+            student's own average, whose gradient is small because it is hardly older than the student.
     """
 
     norm: float | None
@@ -66,6 +67,7 @@ class Probe:
         self._checks = {term.name: self._first_active(term) for term in self._terms}
         self._at = {term.name: self._measuring_step(term) for term in self._terms}
         self._silent = dict.fromkeys(self._checks, 0)
+        self._own = {term.name for term in self._terms if _of_own(term, objective)}
 
     def due(self, step: int) -> bool:
         """Whether this step, counted from 0, is looked at."""
@@ -131,7 +133,8 @@ class Probe:
                 "larger temperature, or another loss for this place, would work."
             )
         steps = self._checks[term.name]
-        self._silent[term.name] += finite and not bool(pull.any()) and _says_something(batch)
+        silent = finite and not bool(pull.any()) and term.name not in self._own  # which begins as the student is
+        self._silent[term.name] += silent and _says_something(batch)
         if step == steps[-1] and self._silent[term.name] == len(steps):  # fewer after going on from a checkpoint
             raise UserError(_silent(term, len(steps)))
 
@@ -149,17 +152,24 @@ class Probe:
             if own is None or not result:
                 own, result[term.name] = pull, Pull(_norm(pull), weight=term.weight)
             else:
-                result[term.name] = _against(own, pull, term.weight)
+                result[term.name] = _against(own, pull, term.weight, suggest=term.name not in self._own)
         return result
 
 
-def _against(reference: Tensor, pull: Tensor, weight: float) -> Pull:
+def _of_own(term: Term, objective: Objective) -> bool:
+    """Whether a term looks at the student's own average, which is hardly another network at first."""
+    own = objective.own
+    return own is not None and any(place.rpartition(":")[0] == own.name for place in term.sources)
+
+
+def _against(reference: Tensor, pull: Tensor, weight: float, suggest: bool) -> Pull:
     norm, other = _norm(pull), _norm(reference)
     if norm is None or not other:
         return Pull(norm, weight=weight)
     cosine = float(torch.dot(pull, reference)) / (norm * other) if norm and pull.shape == reference.shape else None
     ratio = norm / other
-    suggested = None if not norm or MILD[0] <= ratio <= MILD[1] else float(f"{weight / ratio:.2g}")
+    mild = not norm or not suggest or MILD[0] <= ratio <= MILD[1]
+    suggested = None if mild else float(f"{weight / ratio:.2g}")
     return Pull(norm, ratio, cosine, weight, suggested)
 
 
