@@ -2,7 +2,7 @@
 
 import math
 
-from limbeck.report.rows import Row, deployable, latency, number, sound
+from limbeck.report.rows import Row, best_teacher, deployable, latency, number, sound
 
 __all__ = ["SAME_SPEED", "TOLERANCE", "choose", "loss", "reference", "top"]
 
@@ -50,9 +50,12 @@ def choose(candidates: list[Row], rows: list[Row], score: str) -> Row:
 def reference(rows: list[Row], model: str, pick: Row) -> Row | None:
     """The FP32 row that ``pick`` is compared with: ONNX Runtime only for the student, preferred for the teacher.
 
+    Of several teachers it is the best, by the score that decides.
     A row on the pick's device and threads comes before others, and a timed one before the rest; times taken elsewhere
     are dropped, since they compare with nothing.
     """
+    if model == "teacher":
+        model = best_teacher(rows)
     plain = [row for row in rows if row.get("model") == model and row.get("precision") == "fp32" and sound(row)]
     plain = [row for row in plain if row.get("inference_precision") in (None, "", "fp32", "f32")]
     if model == "student":

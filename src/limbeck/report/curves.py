@@ -31,13 +31,21 @@ SMOOTH, DETAIL = 60, 400  # points of a curve, and of the pale one behind it tha
 def stages(steps: list[Line], checks: list[Line]) -> list[str]:
     """The stages that left lines, in the order in which they run."""
     found = {str(line.get("stage")) for line in (*steps, *checks)}
-    return [name for name in STAGES if name in found] + sorted(found - set(STAGES))
+    teachers = [name for name in dict.fromkeys(str(line.get("stage")) for line in (*steps, *checks)) if _named(name)]
+    return teachers + [name for name in STAGES if name in found] + sorted(found - set(STAGES) - set(teachers))
+
+
+def _named(stage: str) -> bool:
+    """Whether a stage is the training of one of several teachers."""
+    return stage.startswith("teacher-")
 
 
 def title(stage: str) -> str:
     """The stage in words."""
     if stage.startswith("qat-"):
         return f"QAT, {stage.removeprefix('qat-')}"
+    if _named(stage):
+        return f"Teacher {stage.removeprefix('teacher-')}"
     return STAGES[stage][0] if stage in STAGES else stage
 
 
@@ -57,7 +65,9 @@ def score_range(checks: list[Line], score: str) -> tuple[float, float] | None:
 
 def paint(width: int, stage: str, steps: list[Line], checks: list[Line], score: str, span: Any) -> Figure:
     """Loss above, score below, over steps; ``steps`` and ``checks`` are the stage's own lines."""
-    colour = "int8" if stage.startswith("qat-") else STAGES[stage][1] if stage in STAGES else "student"
+    kinds = {"qat-": "int8", "teacher-": "teacher"}
+    named = [colour for start, colour in kinds.items() if stage.startswith(start)]
+    colour = named[0] if named else STAGES[stage][1] if stage in STAGES else "student"
     scored = [line for line in checks if number(line, score) is not None]
     figure = blank(width, 380 if scored and steps else 220)
     panels = figure.subplots(2 if scored and steps else 1, 1, sharex=True, squeeze=False)[:, 0]

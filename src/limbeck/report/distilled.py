@@ -44,7 +44,7 @@ def _references(pulls: dict[str, Json]) -> list[str]:
 
 def _table(folder: Folder, stage: str, pulls: dict[str, Json], several: bool) -> Markup:
     head = [tag("th", title, scope="col", class_="num" if title in NUMBERS else None) for title in HEAD]
-    rows = [row for row in folder.terms if row.get("term") in pulls or not pulls]
+    rows = [row for row in folder.taught.get(stage, folder.terms) if row.get("term") in pulls or not pulls]
     known = {str(row.get("term")) for row in rows}
     rows += [{"term": name} for name in pulls if name not in known and name != "task"]
     seen: set[str] = set()

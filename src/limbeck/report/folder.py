@@ -18,7 +18,8 @@ class Folder:
     """A run as its files tell it.
 
     ``steps`` are the training lines of metrics.jsonl, ``checks`` its validation lines, ``pulls`` those that compare
-    gradients, ``unread`` the number of lines that are no JSON; ``terms`` is what the student's training compared;
+    gradients, ``unread`` the number of lines that are no JSON; ``terms`` is what the student's training compared,
+    ``taught`` what that of a teacher did, by stage;
     ``evaluated`` maps a row's id to what the evaluation knows of it; ``frequency`` is the share of pixels (images,
     where each has one class: not ``dense``) of each class in points, or empty; ``evaluation`` is the folder of the
     evaluation; ``compared`` are samples that every run on these data has.
@@ -43,6 +44,7 @@ class Folder:
     compared: list[Json] = field(default_factory=list)
     pulls: list[Json] = field(default_factory=list)
     terms: list[Json] = field(default_factory=list)
+    taught: dict[str, list[Json]] = field(default_factory=dict)
 
     @property
     def counted(self) -> str:
@@ -84,6 +86,7 @@ def read(path: Path) -> Folder:
         compared=_mappings(scores.get("compared")),
         pulls=[line for line in lines if isinstance(line.get("gradients"), dict)],
         terms=_mappings(_result(path / "student" / "record.json").get("terms")),
+        taught={file.parent.name: _mappings(_result(file).get("terms")) for file in path.glob("teacher*/record.json")},
     )
 
 

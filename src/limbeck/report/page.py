@@ -12,7 +12,7 @@ from limbeck.report.folder import Folder
 from limbeck.report.headline import header, numbers, verdict_card
 from limbeck.report.markup import Markup, join, tag
 from limbeck.report.named import named_pictures
-from limbeck.report.rows import identity, leading
+from limbeck.report.rows import best_teacher, identity, leading
 from limbeck.report.samples import pictures
 from limbeck.report.sections import all_rows, parity, provenance
 from limbeck.report.sources import by_source
@@ -69,12 +69,13 @@ def _sections(folder: Folder, judged: Verdict) -> dict[str, Markup]:
         raise UserError(f'report: needs {error.name}, which is not installed: pip install "limbeck[report]"') from error
     shipped = identity(judged.pick) if judged.pick else None
     masked = {name for sample in folder.samples for name in sample.get("masks" if folder.dense else "labels") or {}}
-    scored = leading(folder.evaluated, shipped)
+    teacher = best_teacher(folder.rows)
+    scored = leading(folder.evaluated, shipped, teacher)
     return {
         "rows": all_rows(folder, judged.pick),
         "sources": by_source(folder, judged.score, judged.pick),
         "speed": figures.speed(folder, judged),
-        "samples": (pictures if folder.dense else named_pictures)(folder, leading(masked, shipped)),
+        "samples": (pictures if folder.dense else named_pictures)(folder, leading(masked, shipped, teacher)),
         "classes": figures.classes(folder, scored),
         "training": figures.training(folder, judged.score),
         "distilled": distilled(folder),

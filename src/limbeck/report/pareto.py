@@ -10,7 +10,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from limbeck.report.plots import COLOURS, INK, MUTED, PAPER, ROLES, blank
-from limbeck.report.rows import RUNTIMES, SCORES, Row, deployable, latency, number, role, runtime_name, sound
+from limbeck.report.rows import (
+    RUNTIMES,
+    SCORES,
+    Row,
+    deployable,
+    latency,
+    model_name,
+    number,
+    role,
+    runtime_name,
+    sound,
+)
 
 __all__ = ["free", "frontier", "overlap", "paint", "points"]
 
@@ -115,7 +126,7 @@ def _named(rows: list[Row], best: list[Row], pick: Row | None, width: int) -> li
 
 def _words(row: Row) -> str:
     quantized = f"{str(row.get('precision') or '').upper()} {str(row.get('quantization') or '').upper()}".strip()
-    who = {"teacher": "Teacher", "plain": "Plain student"}.get(role(row), quantized)
+    who = {"teacher": model_name(row), "plain": "Plain student"}.get(role(row), quantized)
     return f"{who}, {runtime_name(row).replace('ONNX Runtime', 'ORT').replace('PyTorch ', '')}"
 
 

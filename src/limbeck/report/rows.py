@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
-    "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_value", "deployable", "file_name", "identity", "latency",
-    "leading", "short", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
+    "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_teacher", "best_value", "deployable", "file_name", "identity",
+    "is_teacher", "latency", "leading", "short", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
     "score_name", "sound", "text", "words",
 ]  # fmt: skip
 
@@ -109,7 +109,13 @@ def parse(name: str) -> Row:
 def model_name(row: Row) -> str:
     """The network, in words."""
     model = str(row.get("model") or "")
-    return MODELS.get(model, model or UNKNOWN)
+    named = is_teacher(row) and model not in MODELS
+    return f"Teacher {model.partition('-')[2]}" if named else MODELS.get(model, model or UNKNOWN)
+
+
+def is_teacher(row: Row) -> bool:
+    """Whether the network is a teacher; one of several has a name, such as ``teacher-big``."""
+    return str(row.get("model")).partition("-")[0] == "teacher"
 
 
 def precision_name(row: Row) -> str:
@@ -137,12 +143,13 @@ def file_name(row: Row) -> str:
 
 def words(row: Row) -> str:
     """The network and its precision inside a sentence."""
-    return f"{model_name(row).lower()} {precision_name(row)}"
+    name = model_name(row)
+    return f"{name[:1].lower()}{name[1:]} {precision_name(row)}"
 
 
 def role(row: Row) -> str:
     """Which colour the row wears: teacher, plain, student, bf16 or int8."""
-    if str(row.get("model")) == "teacher":
+    if is_teacher(row):
         return "teacher"
     if str(row.get("precision") or "").startswith("int"):
         return "int8"
@@ -173,12 +180,23 @@ def best_value(values: Iterable[float | None], highest: bool) -> float | None:
     return None if len(known) < 2 else max(known) if highest else min(known)
 
 
-def leading(names: Iterable[str], shipped: str | None = None) -> dict[str, str]:
-    """One id for each of teacher, plain student, student and INT8 student; ``shipped`` is preferred where it fits."""
+def best_teacher(rows: Iterable[Row]) -> str:
+    """Model of the teacher with the best score; ``teacher`` where there is one alone."""
+    rows = list(rows)
+    score = score_name(rows)
+    best = max((row for row in rows if is_teacher(row)), key=lambda row: number(row, score) or 0.0, default={})
+    return str(best.get("model") or "teacher")
+
+
+def leading(names: Iterable[str], shipped: str | None = None, teacher: str = "teacher") -> dict[str, str]:
+    """One id for each of teacher, plain student, student and INT8 student; ``shipped`` is preferred where it fits.
+
+    Of several teachers it is the one that ``teacher`` names.
+    """
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda n: _preference(n, shipped)):
         row = parse(name)
-        if row["model"] in MODELS and row["model"] != "student-longer" and role(row) != "bf16":
+        if row["model"] in (*MODELS, teacher) and row["model"] != "student-longer" and role(row) != "bf16":
             found.setdefault(role(row), name)
     return {key: found[key] for key in ("teacher", "plain", "student", "int8") if key in found}
 
