@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
-    "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_teacher", "best_value", "deployable", "file_name", "identity",
-    "is_teacher", "latency", "leading", "short", "model_name", "number", "parse", "points", "precision_name", "role", "runtime_name",
-    "score_name", "sound", "text", "words",
+    "POINTS", "SCORES", "TIMES", "UNKNOWN", "Row", "best_teacher", "best_value", "deployable", "file_name",
+    "identity", "is_teacher", "latency", "leading", "short", "model_name", "number", "parse", "points",
+    "precision_name", "role", "runtime_name", "score_name", "sound", "text", "words",
 ]  # fmt: skip
 
 Row = dict[str, Any]
