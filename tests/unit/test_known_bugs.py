@@ -1,7 +1,6 @@
 """Bugs of public distillation toolkits that are not about a formula, each as a test of what happens here instead.
 
-The number of a test is that of the bug in the list that ``docs/distil.md`` describes; those of formulas are in
-``tests/parity``.
+Those of formulas are in ``tests/parity/test_known_bugs.py``; the numbers are of one list.
 """
 
 import numpy as np
