@@ -53,6 +53,7 @@ def test_the_package_is_light() -> None:
         ["ls", "models"],
         ["show", "demo"],
         ["sweep", "--help"],
+        ["sweep", "demo", "seed=0,1", "--list"],
         ["search", "--help"],
         ["data", "get", "--help"],
         ["data", "get", "cityscapes"],

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -282,3 +283,27 @@ def test_a_sweep_runs_and_is_not_run_twice(recipe: Path, tmp_path: Path, monkeyp
     before = {name: (tmp_path / "runs" / name).stat().st_mtime_ns for name in records}
     assert called(monkeypatch, "sweep", str(recipe), "export=[]", "matrix.seed=[0]") == 0
     assert before == {name: (tmp_path / "runs" / name).stat().st_mtime_ns for name in records}
+
+
+@pytest.mark.slow
+def test_a_sweep_in_equal_time_trains_longer_controls_once(recipe: Path, tmp_path: Path) -> None:
+    """The table at its end compares with them, whatever the machine's speed makes of the times."""
+    environment = os.environ | {"LIMBECK_RUNS": str(tmp_path / "runs"), "LIMBECK_CACHE": str(tmp_path / "cache")}
+    words = ["sweep", str(recipe), "train.steps=12", "teacher.width=24", "export=[]", "--equal-time"]
+    done = [
+        subprocess.run(
+            [sys.executable, "-m", "limbeck.cli", *words], env=environment, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    folder = tmp_path / "runs" / "table-sweep"
+    table = json.loads((folder / "table.json").read_text())
+    kd = next(row for row in table["rows"] if row["method"] == "kd")
+    assert kd["gain"]["against"] == "none"
+    assert (len(kd["gain"]["by_seed"]), len(kd["gain"]["whole"]), kd["gain"]["seeds"]) == (2, 2, [0, 1])
+    assert kd["equal_time"]["against"].startswith("none")
+    longer = [row for row in table["rows"] if row["longer"]]
+    assert kd["equal_time"]["against"] in [row["method"] for row in (*longer, table["rows"][0])]
+    assert all(cell["state"] == "done" for cell in json.loads((folder / "sweep.json").read_text())["cells"])
+    assert "every method has a control that trained for as long" in done[1].stderr
+    assert "begins;" not in done[1].stderr

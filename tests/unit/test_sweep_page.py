@@ -125,6 +125,23 @@ def test_a_sweep_takes_no_changes(written, capsys, monkeypatch):
     assert "is a sweep, which takes no changes; found 'seed=1'" in capsys.readouterr().err
 
 
+def test_a_classifiers_answers_stand_below_the_image(tmp_path):
+    folder = fake_sweep(tmp_path, ("none", "kd"), seeds=(0,))
+    for label, method in enumerate(("none", "kd"), 3):
+        path = tmp_path / f"study-{method}-seed-0" / "evaluate" / "record.json"
+        record = json.loads(path.read_text())
+        record["result"]["dense"] = False
+        for sample in record["result"]["compared"]:
+            sample.update(label=3, labels={"student.fp32.eager": label}, masks={})
+        path.write_text(json.dumps(record))
+    write(folder)
+    page = (folder / "report" / "index.html").read_text()
+    assert page.count('<article class="sample">') == 2
+    assert "<li>none <b>road</b></li>" in page
+    assert '<li>kd <b class="mistaken">pavement</b> (wrong)</li>' in page
+    assert not (folder / "report" / "figures" / "sheet.png").exists()
+
+
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"sweep\.json: no such file"):
         write(tmp_path)

@@ -175,6 +175,7 @@ def test_a_classifiers_hits_are_counted(tmp_path):
 
 
 def edit(path, change):
+    """Change what a JSON file holds, in place."""
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))

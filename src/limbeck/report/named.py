@@ -13,27 +13,32 @@ from limbeck.report.overlays import MOST_SAMPLES
 from limbeck.report.samples import TITLES, networks
 from limbeck.report.sections import section
 
-__all__ = ["named_pictures"]
+__all__ = ["card", "named_pictures"]
 
 WIDEST, SMALLEST = 320, 160  # pixels; a thumbnail is enlarged so that one sees what the network saw
 
 
 def named_pictures(folder: Folder, ids: dict[str, str]) -> Markup:
     """The section with the sample images, named by the rows in ``ids`` (role to id); empty without images."""
-    cards = [card for listed in folder.samples[:MOST_SAMPLES] for card in _card(folder, listed, ids)]
+    cards = [made for listed in folder.samples[:MOST_SAMPLES] for made in card(folder, listed, _said(listed, ids))]
     if not cards:
         return raw("")
     hint = f"Each image with its true class and what the networks take it for. {networks(folder.rows, ids)}"
     return section("samples", "What the networks see", hint, tag("div", *cards, class_="named"))
 
 
-def _card(folder: Folder, listed: Json, ids: dict[str, str]) -> Iterator[Markup]:
-    path, labels = inside(folder.evaluation, listed.get("image")), listed.get("labels") or {}
+def _said(listed: Json, ids: dict[str, str]) -> list[tuple[str, int]]:
+    labels = listed.get("labels") or {}
+    return [(TITLES[role], labels[row]) for role, row in ids.items() if row in labels]
+
+
+def card(folder: Folder, listed: Json, said: list[tuple[str, int]]) -> Iterator[Markup]:
+    """A sample image over its true class and what was ``said`` by whom; nothing where the image is missing."""
+    path = inside(folder.evaluation, listed.get("image"))
     photo = _photo(path) if path else None
     if photo is None:
         return
     truth, name = listed.get("label"), str(listed.get("name") or "")
-    said = [(TITLES[role], labels[row]) for role, row in ids.items() if row in labels]
     lines = [tag("li", "Truth ", tag("b", _name(folder, truth)))] if truth is not None else []
     lines += [_line(folder, title, label, truth) for title, label in said]
     why = [tag("em", str(listed["why"])), " "] if listed.get("why") else []

@@ -116,6 +116,9 @@ def _picture(folder: Path, name: str, words: str, paint: Callable[[int], Any]) -
 def _sheet(found: list[Method], folder: Path) -> Markup:
     from limbeck.sweep import sheet
 
+    if cards := sheet.cards(found):
+        hint = "Of one seed; the images are evenly spread over the split, whatever any network said."
+        return section("sheet", "What the methods see", hint, tag("div", *cards, class_="named"))
     page = sheet.draw(found)
     if page is None:
         return raw("")

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from limbeck.report.folder import Folder, inside
+from limbeck.report.markup import Markup
+from limbeck.report.named import card
 from limbeck.report.overlays import colours
 from limbeck.report.plots import shorten
 from limbeck.report.rows import identity, number
@@ -15,7 +17,7 @@ from limbeck.report.sheet import GAP, INK, LINE, PAPER, VOID, Tile, sheet
 from limbeck.sweep.methods import Method
 from limbeck.sweep.results import Network
 
-__all__ = ["MASKS", "draw"]
+__all__ = ["MASKS", "cards", "draw"]
 
 Json = dict[str, Any]
 Mask = NDArray[np.uint8]
@@ -30,11 +32,9 @@ def draw(found: Sequence[Method]) -> Image.Image | None:
 
     The images are those that every run keeps, evenly spread over the split; else whatever all runs show.
     """
-    shown = [(method, network) for method in found if (network := _first(method, found)) is not None]
-    if len(shown) < 2 or not shown[0][1].report.dense:
-        return None
-    listed = [_listed(network) for _, network in shown]
-    names = [name for name in listed[0] if all(name in other for other in listed)][:MOST_ROWS]
+    shown = _shown(found)
+    listed = [_listed(network) for _, network in shown if network.report.dense]
+    names = _common(listed)[:MOST_ROWS]
     if not names:
         return None
     report = shown[0][1].report
@@ -46,6 +46,28 @@ def draw(found: Sequence[Method]) -> Image.Image | None:
     return _with_legend(page, report, [tile.mask for tiles in rows.values() for tile in tiles if tile.mask is not None])
 
 
+def cards(found: Sequence[Method]) -> list[Markup]:
+    """The same of a classifier: every image with its class and what each method takes it for."""
+    shown = _shown(found)
+    listed = [_listed(network, "labels") for _, network in shown if not network.report.dense]
+    made: list[Markup] = []
+    for name in _common(listed):
+        rows = zip(shown, listed, strict=True)
+        said = [(method.label, other[name]["labels"][identity(network.row)]) for (method, network), other in rows]
+        made += card(shown[0][1].report, listed[0][name], said)
+    return made
+
+
+def _shown(found: Sequence[Method]) -> list[tuple[Method, Network]]:
+    """Methods with a network each; none where there is nothing to lay beside another."""
+    known = [(method, network) for method in found if (network := _first(method, found)) is not None]
+    return known if len(known) > 1 else []
+
+
+def _common(listed: Sequence[dict[str, Json]]) -> list[str]:
+    return [name for name in listed[0] if all(name in other for other in listed)] if listed else []
+
+
 def _first(method: Method, found: Sequence[Method]) -> Network | None:
     """The network of the first seed that all methods with any share; else of the method's own first."""
     done = [other.networks for other in found if other.networks]
@@ -53,21 +75,16 @@ def _first(method: Method, found: Sequence[Method]) -> Network | None:
     return method.networks[common[0]] if common else next(iter(method.networks.values()), None)
 
 
-def _listed(network: Network) -> dict[str, Json]:
-    """Images with this network's mask, by name."""
+def _listed(network: Network, answers: str = "masks") -> dict[str, Json]:
+    """Images with this network's answer, by name."""
     wanted, report = identity(network.row), network.report
-    both = [*report.compared, *report.samples]
-    kept = [
-        s
-        for s in both
-        if inside(report.evaluation, s.get("image")) and inside(report.evaluation, _mask_file(s, wanted))
-    ]
-    return {str(sample.get("name")): sample for sample in kept}
-
-
-def _mask_file(sample: Json, row: str) -> str | None:
-    masks = sample.get("masks")
-    return masks.get(row) if isinstance(masks, dict) else None
+    found: dict[str, Json] = {}
+    for sample in (*report.compared, *report.samples):
+        answer = (sample.get(answers) or {}).get(wanted)
+        here = answers == "labels" or inside(report.evaluation, answer)
+        if answer is not None and here and inside(report.evaluation, sample.get("image")):
+            found.setdefault(str(sample.get("name")), sample)
+    return found
 
 
 def _open(report: Folder, name: object) -> Image.Image:
@@ -94,7 +111,7 @@ def _row(
     truth = samples[0].get("truth")
     tiles = [Tile(image, None), Tile(image, _mask(report, truth, own, size) if truth else None)]
     for (_, network), sample in zip(shown, samples, strict=True):
-        mask = _mask(network.report, _mask_file(sample, identity(network.row)), own, size)
+        mask = _mask(network.report, sample["masks"][identity(network.row)], own, size)
         tiles.append(Tile(image, mask, _score(network, name)))
     return tiles
 
