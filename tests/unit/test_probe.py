@@ -160,6 +160,17 @@ def test_what_is_looked_at_follows_from_the_schedule(student, teacher):
     assert due(Ramp(decay=(0.0, 0.03)), 100, student, teacher) == [0, 1, 2]  # over before 5 %: measured at its last
 
 
+def test_a_scaled_loss_gives_the_same_pulls_and_may_overflow(student, teacher):
+    found = objective(student, teacher, ("kd", KnowledgeDistillation(), 2.0, Ramp()))
+    probe = Probe(found, 1)
+    plain, scaled = (probe.look(0, found(BATCH, 0.5), BATCH, scale) for scale in (None, 2.0**16))
+    assert scaled["kd"].ratio == pytest.approx(plain["kd"].ratio, rel=1e-4)
+    assert scaled["kd"].norm == pytest.approx(plain["kd"].norm, rel=1e-4)
+    found = objective(student, teacher, ("boom", Exploding(), 1.0, Ramp()))
+    pull = Probe(found, 1).look(0, found(BATCH, 0.5), BATCH, 2.0**16)["boom"]
+    assert (pull.norm, pull.ratio) == (None, None)  # as gradients are before the scale has fallen
+
+
 def test_nothing_is_due_elsewhere(student, teacher):
     found = objective(student, teacher, ("kd", KnowledgeDistillation(), 1.0, Ramp()))
     assert Probe(found, 100).look(50, found(BATCH, 0.5), BATCH) == {}

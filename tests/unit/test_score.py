@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from limbeck.data.stats import cache_folder
 from limbeck.models.compact_unet import compact_unet
 from limbeck.recipe import read
 from limbeck.record import UserError, write_json
@@ -43,7 +44,7 @@ def begin(tmp_path):
 def test_a_teacher_with_weights_is_evaluated_once_and_its_score_said(begin, capsys):
     context, model = begin()
     good_enough(context, "teacher", model)
-    kept = context.folder / "teacher" / "score.json"
+    (kept,) = (cache_folder() / "scores").iterdir()
     known = json.loads(kept.read_text())
     assert 0 <= known["score"] <= 100
     assert f"teacher: {known['score']:.2f} points of miou on validation" in capsys.readouterr().err
@@ -67,4 +68,4 @@ def test_of_a_trained_teacher_its_training_knows_the_score(begin, capsys):
     write_json(context.folder / "teacher" / "record.json", {"result": {"best": 12.25}})
     good_enough(context, "teacher", model)
     assert "teacher: 12.25 points of miou on validation" in capsys.readouterr().err
-    assert not (context.folder / "teacher" / "score.json").exists()
+    assert not (cache_folder() / "scores").exists()

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from limbeck.artifact.load import load
 from limbeck.models.compact_unet import compact_unet
 from limbeck.recipe import read
-from limbeck.record import read_json
 from limbeck.stages.context import Context
 from limbeck.stages.train import run
 from limbeck.train import checkpoint
@@ -88,8 +87,3 @@ def test_going_on_is_bit_exact_for_what_is_trained_beside(home, whole):
         assert torch.equal(last(again)["objective"][name], value), name
     ours, theirs = (load_file(found.weights("student")) for found in (context, again))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_the_score_of_the_teacher_is_beside_its_weights(whole):
-    context, _ = whole
-    assert 0 <= read_json(context.folder / "teacher" / "score.json")["score"] <= 100

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from limbeck import show
 from limbeck.artifact.load import Predictor
+from limbeck.data.stats import cache_folder
 from limbeck.metrics.evaluate import evaluate
 from limbeck.record import UserError, digest, file_digest, read_json, write_json
 from limbeck.stages.context import Context
@@ -69,25 +70,29 @@ def good_enough(context: Context, role: str, model: Any) -> None:
 
 
 def _evaluated_once(context: Context, role: str, model: Any) -> float | None:
-    """The score, from the file beside the weights if it is theirs."""
-    path, data = context.weights(role).with_name("score.json"), context.recipe.data
-    of = [
-        file_digest(context.weights(role)),
-        context.dataset("validation").digest(),
-        context.size(role),
-        data.resize.model_dump(),
-    ]
-    known = read_json(path) if path.is_file() else {}
-    if known.get("of") != digest(of):
+    """The score, kept in the cache folder, where other runs with the same teacher and data find it too."""
+    recipe, weights = context.recipe, context.weights(role)
+    of = {
+        "made": _record(context, role).get("fingerprint"), "weights": file_digest(weights),
+        "data": context.dataset("validation").digest(), "size": context.size(role),
+        "resize": recipe.data.resize.model_dump(), "task": recipe.task.spec,
+    }  # fmt: skip
+    path = cache_folder() / "scores" / f"{digest(of)}.json"
+    if not path.is_file():
         validate = validator(context, model.eval(), role=role)
         found = validate()[context.task.metric] if validate else None
-        known = {"of": digest(of), "score": None if found is None else float(found)}
-        write_json(path, known)
-    score: float | None = known["score"]
+        write_json(path, {"score": None if found is None else float(found)} | of)
+    score: float | None = read_json(path)["score"]
     return score
 
 
 def _while_trained(context: Context, role: str) -> float | None:
-    record = context.folder / role / "record.json"
-    score: float | None = read_json(record)["result"].get("best") if record.is_file() else None
+    score: float | None = _record(context, role).get("result", {}).get("best")
     return score
+
+
+def _record(context: Context, role: str) -> dict[str, Any]:
+    """What the stage of a network left behind; nothing where it is not recorded."""
+    path = context.folder / role / "record.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found
