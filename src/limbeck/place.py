@@ -165,13 +165,19 @@ def as_lists(value: dict[str, Any], sections: tuple[str, ...], lines: dict[Keys,
 
 
 def indexed(value: dict[str, Any], sections: tuple[str, ...], assignment: str) -> str:
-    """``quantize.target=x`` as ``quantize.0.target=x`` where such a section has one entry alone."""
+    """``quantize.target=x`` as ``quantize.0.target=x`` where such a section has one entry alone, however deep."""
     dotted, equals, text = assignment.partition("=")
-    section, dot, rest = dotted.partition(".")
-    entries = value.get(section)
-    single = section in sections and isinstance(entries, list) and len(entries) == 1
-    plain = dot and not rest.partition(".")[0].isdecimal()
-    return f"{section}.0.{rest}{equals}{text}" if single and plain else assignment
+    words: list[str] = []
+    inner: Any = value
+    given = dotted.split(".")
+    for word, after in zip(given, [*given[1:], "0"], strict=True):
+        inner = inner.get(word) if isinstance(inner, dict) else None
+        words.append(word)
+        if isinstance(inner, list):
+            alone = word in sections and len(inner) == 1 and not after.isdecimal()
+            words += ["0"] * alone
+            inner = {str(index): item for index, item in enumerate(inner)} if not alone else inner[0]
+    return f"{'.'.join(words)}{equals}{text}"
 
 
 def as_sections(value: dict[str, Any], sections: Mapping[str, str], lines: dict[Keys, int], at: Keys = ()) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.place import Place, dump, nearest, override, parse
+from limbeck.place import Place, dump, indexed, nearest, override, parse
 from limbeck.record import UserError
 
 TEXT = """\
@@ -105,6 +105,21 @@ def test_overrides(assignment, keys, new):
         value = value[key]
     assert value == new
     assert type(value) is type(new)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("quantize.target=x", "quantize.0.target=x"), ("quantize.0.target=x", "quantize.0.target=x"),
+        ("quantize=[]", "quantize=[]"), ("teacher.teacher.seed=1", "teacher.0.teacher.0.seed=1"),
+        ("several.seed=1", "several.seed=1"), ("several.1.teacher.seed=1", "several.1.teacher.0.seed=1"),
+        ("new.key=1", "new.key=1"),
+    ],
+)  # fmt: skip
+def test_an_entry_alone_needs_no_number(given, wanted):
+    alone = {"kind": "x", "teacher": [{"kind": "y"}]}
+    value = {"quantize": [{"kind": "pt2e"}], "teacher": [alone], "several": [{}, alone]}
+    assert indexed(value, ("quantize", "teacher", "several"), given) == wanted
 
 
 def test_an_override_leaves_the_rest():

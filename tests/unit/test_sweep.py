@@ -58,6 +58,22 @@ def test_a_run_is_the_recipe_with_its_values(recipe: Path) -> None:
     assert all(run.matrix == {} for run in runs)
 
 
+def test_seeds_do_not_seed_the_teachers_again(recipe: Path) -> None:
+    found = cells(read(recipe, ["seed=5"]))
+    runs = [read(recipe, ["seed=5", *cell.overrides]) for cell in found]
+    assert [(run.seed, run.teacher[0].seed) for run in runs] == [(0, 5), (1, 5)] * 2
+    kept = cells(read(recipe, ["teacher.seed=7"]))
+    assert [read(recipe, ["teacher.seed=7", *cell.overrides]).teacher[0].seed for cell in kept] == [7] * 4
+    several = (
+        "teacher=[{name: a, kind: compact_unet, width: 4, stages: 2, seed: 9}, {name: b, kind: compact_unet, width: 8, "
+        "stages: 2, distil: [{kind: kd}], teacher: [{name: d, kind: compact_unet, width: 16, stages: 2}]}, {name: c, kind: ema}]"
+    )
+    for cell in cells(read(recipe, [several, "distil.0.at=logits -> a:logits"])):
+        run = read(recipe, [several, "distil.0.at=logits -> a:logits", *cell.overrides])
+        seeds = [teacher.seed for teacher in run.teacher]
+        assert (seeds, run.teacher[1].teacher[0].seed) == ([9, 0, None], 0)
+
+
 def test_axes_of_the_command_line_come_last(recipe: Path) -> None:
     plain, axes = split_axes(["student.width=4,8", "data.size=[32, 32]", "train.steps=1"])
     assert plain == ["data.size=[32, 32]", "train.steps=1"]

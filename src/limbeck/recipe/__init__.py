@@ -6,7 +6,7 @@
 from limbeck.recipe.delivery import Bench, Evaluate, Export, Quantize
 from limbeck.recipe.feed import Augment, Chance, Data, Resize
 from limbeck.recipe.losses import Edges, Ramp, TaskLoss, Term
-from limbeck.recipe.reading import from_dict, merged, packaged, read
+from limbeck.recipe.reading import changed, from_dict, merged, packaged, read
 from limbeck.recipe.schema import Recipe, Task
 from limbeck.recipe.search import Range, Search
 from limbeck.recipe.section import Component, Section
@@ -39,6 +39,7 @@ __all__ = [
     "Teacher",
     "Term",
     "Train",
+    "changed",
     "from_dict",
     "merged",
     "packaged",

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from limbeck.recipe.section import Section
 from limbeck.recipe.teaching import OWN
 from limbeck.record import UserError
 
-__all__ = ["from_dict", "merged", "packaged", "read"]
+__all__ = ["changed", "from_dict", "merged", "packaged", "read"]
 
 LISTS = ("quantize", "export")
 """Sections that may be written as a single mapping where there is only one."""
@@ -45,12 +46,28 @@ def read(source: str | Path, overrides: list[str] | None = None) -> Recipe:
     shown = _short(path)
     raw, lines = place.parse(text, shown)
     _in_full(raw, lines)
-    for assignment in overrides or []:
-        keys = place.override(raw, place.indexed(raw, LISTS, place.inside(SECTIONS, assignment)))
+    _change(raw, lines, overrides or [])
+    return from_dict(raw, Place(shown, (), lines), path.parent)
+
+
+def changed(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain values of a recipe with these changes, not checked again.
+
+    Raises:
+        UserError: If a change names an entry that a list does not have.
+    """
+    raw = recipe.resolved()
+    _in_full(raw, {})
+    _change(raw, {}, overrides)
+    return raw
+
+
+def _change(raw: dict[str, Any], lines: dict[Keys, int], overrides: Sequence[str]) -> None:
+    for assignment in overrides:
+        keys = place.override(raw, place.indexed(raw, (*LISTS, "teacher"), place.inside(SECTIONS, assignment)))
         place.forget(lines, keys)
         _one_length(raw, keys)
         _in_full(raw, lines)
-    return from_dict(raw, Place(shown, (), lines), path.parent)
 
 
 def _in_full(raw: dict[str, Any], lines: dict[Keys, int]) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limbeck.place import parse
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, changed
+from limbeck.recipe.teaching import OWN
 from limbeck.record import UserError
 from limbeck.sweep.labels import NOTHING, labels
 
@@ -54,7 +55,7 @@ def cells(recipe: Recipe, axes: dict[str, list[Any]] | None = None) -> list[Cell
         return []
     tails = [key.rpartition(".")[2] for key in given]
     values = [values_of(recipe, key, axis, tails.count(key.rpartition(".")[2]) > 1) for key, axis in given.items()]
-    found = [_cell(recipe.name, dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*values)]
+    found = [_cell(recipe, dict(zip(given, chosen, strict=True))) for chosen in itertools.product(*values)]
     names = [cell.name for cell in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -110,10 +111,22 @@ def override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value)}"
 
 
-def _cell(name: str, chosen: Mapping[str, Value]) -> Cell:
-    changes = [override for value in chosen.values() for override in value.overrides]
+def _cell(recipe: Recipe, chosen: Mapping[str, Value]) -> Cell:
+    changes = [change for value in chosen.values() for change in value.overrides]
+    if any(change.startswith("seed=") for change in changes):
+        changes += [override(f"{path}.seed", recipe.seed) for path in _unseeded(changed(recipe, changes)["teacher"])]
     axes = {key: value.label for key, value in chosen.items()}
-    return named("-".join([name, *(value.part for value in chosen.values())]), changes, axes)
+    return named("-".join([recipe.name, *(value.part for value in chosen.values())]), changes, axes)
+
+
+def _unseeded(teacher: Any, path: str = "teacher") -> list[str]:
+    """Where the teachers are, at every depth, that have no seed of their own; the student's average needs none."""
+    if isinstance(teacher, list):
+        return [found for index, one in enumerate(teacher) for found in _unseeded(one, f"{path}.{index}")]
+    if not teacher or teacher["kind"] == OWN:
+        return []
+    own = [path] if teacher.get("seed") is None else []
+    return own + _unseeded(teacher.get("teacher"), f"{path}.teacher")
 
 
 def named(name: str, changes: Sequence[str], axes: Mapping[str, Any]) -> Cell:
