@@ -58,7 +58,7 @@ def test_the_page_stands_alone(written):
     ]  # fmt: skip
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "kd+cwd gains" in page
-    assert "study-kd-seed-1 (failed, exit code 1)" in page
+    assert "Not in the table (failed, exit code 1): study-kd-seed-1." in page
 
 
 def test_the_markdown_table_says_what_is_resolved(written):
@@ -66,7 +66,7 @@ def test_the_markdown_table_says_what_is_resolved(written):
     first = text.partition("## Exported files")[0]
     rows = {line.split("|")[1].strip(" *"): line for line in first.splitlines() if line.startswith("| ")}
     assert rows["kd"].split("|")[2].strip() == "1 of 2"
-    assert "resolved for this one seed" in rows["kd"]
+    assert "not resolved beyond this seed" in rows["kd"]
     assert rows["kd+cwd"].split("|")[1] == " **kd+cwd** "
     assert "\n## Exported files\n" in text
 
@@ -107,7 +107,7 @@ def test_a_sweep_of_which_nothing_is_done_has_a_page(tmp_path):
     table = write(folder)
     assert csv_text(table).splitlines()[1].startswith("kd,0,1,")
     assert console(table).row_count == 1
-    assert "study-kd-seed-0 (waiting)" in (folder / "report" / "index.html").read_text()
+    assert "Not in the table (waiting): study-kd-seed-0." in (folder / "report" / "index.html").read_text()
 
 
 def test_the_report_of_a_sweep_is_made_again(written, capsys, monkeypatch):

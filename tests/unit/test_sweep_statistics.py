@@ -71,8 +71,8 @@ def test_pairing_is_what_makes_a_small_difference_visible():
     [
         ([1.0, 1.1, 1.2], 0.1, "resolved", True),
         ([-1.0, -1.1, -1.2], 0.1, "resolved", True),
-        ([0.4, 2.0, 1.2], 0.1, "resolved for these seeds only", False),
-        ([1.0], 0.1, "resolved for this one seed", False),
+        ([0.4, 2.0, 1.2], 0.1, "not resolved beyond these seeds", False),
+        ([1.0], 0.1, "not resolved beyond this seed", False),
         ([1.0, 1.1, 1.2], 2.0, "not resolved", False),
         ([0.1], 2.0, "not resolved", False),
     ],

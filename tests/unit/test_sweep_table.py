@@ -58,7 +58,7 @@ def test_what_is_level_is_named(study):
 def test_a_single_seed_resolves_nothing(study):
     table = study(("none", "kd+cwd"), seeds=(0,))
     gain = by_method(table)["kd+cwd"]["gain"]
-    assert (gain["verdict"], gain["resolved"], gain["whole"]) == ("resolved for this one seed", False, None)
+    assert (gain["verdict"], gain["resolved"], gain["whole"]) == ("not resolved beyond this seed", False, None)
     assert any("One seed a method" in note for note in table["notes"])
 
 
@@ -68,7 +68,7 @@ def test_a_failed_run_is_named_and_its_seed_compared_with_none(study):
     assert (kd["seeds"], kd["wanted"], kd["missing"]) == ([0, 2], 3, ["study-kd-seed-1"])
     assert kd["gain"]["seeds"] == [0, 2]
     assert table["missing"] == [{"name": "study-kd-seed-1", "state": "failed", "code": 1}]
-    assert "Not in the table: study-kd-seed-1 (failed, exit code 1)." in table["notes"]
+    assert "Not in the table (failed, exit code 1): study-kd-seed-1." in table["notes"]
     assert any("between 2 and 3 seeds" in note for note in table["notes"])
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.markup import escape
@@ -19,11 +19,12 @@ PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its title, a row's words in it, and whether it stands in the terminal's narrow table."""
+    """One column: its title, a row's words in it; whether it stands in the terminal's narrow table, and is a cost."""
 
     title: str
     write: Callable[[Json], str]
     brief: bool = False
+    cost: bool = False
 
 
 def _with_deviation(row: Json) -> str:
@@ -53,7 +54,7 @@ def _seeds(row: Json) -> str:
 
 def _in_time(row: Json) -> str:
     found = row["equal_time"]
-    return f"{signed(found['value'])} ({found['verdict']})" if found else UNKNOWN
+    return f"{signed(found['value'])} ({'' if found['resolved'] else 'not '}resolved)" if found else UNKNOWN
 
 
 def _at_end(row: Json) -> str:
@@ -76,11 +77,11 @@ GAINS = (
     Column("Verdict", lambda row: row["gain"]["verdict"] if row["gain"] else "", brief=True),
     Column("Gain in equal time", _in_time),
     Column("At control's end", _at_end),
-    Column("ms a step", lambda row: short(row["step_ms"])),
-    Column("Step, " + TIMES, lambda row: text(row["step_ratio"], 2), brief=True),
-    Column("Training min", _training),
-    Column("Device-hours", lambda row: short(row["device_hours"])),
-    Column("File MB", lambda row: short(row["file_mb"])),
+    Column("ms a step", lambda row: short(row["step_ms"]), cost=True),
+    Column("Step, " + TIMES, lambda row: text(row["step_ratio"], 2), brief=True, cost=True),
+    Column("Training min", _training, cost=True),
+    Column("Device-hours", lambda row: short(row["device_hours"]), cost=True),
+    Column("File MB", lambda row: short(row["file_mb"]), cost=True),
 )
 FILES = (
     Column("Method", lambda line: str(line["method"])),
@@ -106,7 +107,7 @@ def file_columns(table: Json) -> list[Column]:
 
 def _filled(wanted: Sequence[Column], rows: Sequence[Json], score: str) -> list[Column]:
     kept = [column for column in wanted if any(column.write(row) not in (UNKNOWN, "") for row in rows)]
-    return [Column(SCORES[score], c.write, c.brief) if c.title == "Score" else c for c in kept]
+    return [replace(c, title=SCORES[score]) if c.title == "Score" else c for c in kept]
 
 
 def best(table: Json) -> str | None:

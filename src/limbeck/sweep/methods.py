@@ -130,17 +130,14 @@ def steps_for_equal_time(method: Method, control: Method) -> int | None:
 
 
 def longer_control_of(method: Method, control: Method, found: list[Method]) -> Method | None:
-    """The control that trained for as long as the method; the plain one where that took as long; None if there is none.
-
-    Times are measured again in every run, so twice the share counts as equal here.
-    """
+    """The control that trained for as long as the method, its own where that took as long; None if there is none."""
     wanted = steps_for_equal_time(method, control)
     candidates = [control, *(other for other in found if other.longer and other.timed_key == control.timed_key)]
     known = [(other, steps) for other in candidates if (steps := _steps(other)) is not None]
     if wanted is None or not known:
         return None
     best, steps = min(known, key=lambda pair: abs(pair[1] - wanted))
-    return best if abs(steps / wanted - 1) <= 2 * SAME_TIME else None
+    return best if abs(steps / wanted - 1) <= SAME_TIME + 1e-9 else None
 
 
 def _steps(method: Method) -> int | None:

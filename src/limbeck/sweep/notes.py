@@ -34,9 +34,12 @@ def _result(table: Json) -> Iterator[str]:
 
 
 def _missing(table: Json) -> Iterator[str]:
+    states: dict[str, list[str]] = {}
     for run in table["missing"]:
         code = f", exit code {run['code']}" if run["state"] == "failed" and run["code"] is not None else ""
-        yield f"Not in the table: {run['name']} ({run['state']}{code})."
+        states.setdefault(f"{run['state']}{code}", []).append(run["name"])
+    for state, names in states.items():
+        yield f"Not in the table ({state}): {', '.join(names)}."
     counts = sorted({len(row["seeds"]) for row in table["rows"]})
     if len(counts) > 1:
         yield f"Methods have between {counts[0]} and {counts[-1]} seeds; gains compare the seeds that both have."

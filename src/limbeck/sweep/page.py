@@ -164,7 +164,11 @@ def _headline(table: Json) -> str:
 
 def _table(table: Json) -> Markup:
     hint = "Scores are points, 0 to 100. A method is marked only where its gain is resolved."
-    return section("table", "All methods", hint, _grid(columns(table), table["rows"], best(table)))
+    shown, marked = columns(table), best(table)
+    gains = _grid([column for column in shown if not column.cost], table["rows"], marked)
+    costs = [column for column in shown if column.cost]
+    spent = _grid([shown[0], *costs], table["rows"], marked)
+    return section("table", "All methods", hint, gains, *([tag("h3", "What they cost"), spent] if costs else []))
 
 
 def _files(table: Json) -> Markup:

@@ -68,7 +68,7 @@ def paint_gains(width: int, rows: Sequence[Json], score: str) -> Figure:
         if width >= WIDE:
             _beside(axes, at, f"{signed(gain['value'])}  {gain['verdict']}", INK if gain["resolved"] else MUTED)
     axes.axvline(0, color=INK, lw=1.2, zorder=2)
-    axes.set_xlabel(f"gain over the control, {POINTS[score]}; hollow: not resolved")
+    axes.set_xlabel(f"gain over the control, {POINTS[score]}" + "; hollow: not resolved" * (width >= WIDE))
     axes.set_xlim(*_span(rows))
     return figure
 

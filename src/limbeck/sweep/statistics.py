@@ -52,7 +52,7 @@ class Gain:
         if self.resolved:
             return "resolved"
         if _excludes_zero(self.images):
-            return "resolved for this one seed" if len(self.by_seed) == 1 else "resolved for these seeds only"
+            return f"not resolved beyond {'this seed' if len(self.by_seed) == 1 else 'these seeds'}"
         return "not resolved"
 
 
