@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from limbeck.losses._divergence import kl_of_softmaxes
 from limbeck.losses._means import precise
 
 
@@ -18,10 +19,10 @@ def divergence(
 
     A position of weight w counts as w positions, one of 0 as none; images without any are left out.
     """
-    student, teacher = (precise(maps).flatten(1) / temperature for maps in (student, teacher))
+    student, teacher = (precise(maps).flatten(1) for maps in (student, teacher))
     if weights is None:
-        log_s, log_t = F.log_softmax(student, dim=1), F.log_softmax(teacher, dim=1)
-        return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
+        return kl_of_softmaxes(student, teacher, temperature, student.new_full((len(student),), 1 / len(student)))
+    student, teacher = student / temperature, teacher / temperature
     often = weights.to(student.dtype).flatten(1).repeat(1, student.shape[1] // weights[0].numel())
     seen = often > 0
     some = seen.any(1)

@@ -21,8 +21,14 @@ def cross_entropy(
         logits.float(), target, weights, ignore_index=void, label_smoothing=smoothing, reduction="sum"
     )
     valid = target != void
-    total = valid.sum() if weights is None else weights[target[valid]].sum()
+    total = valid.sum() if weights is None else _weight_of(torch.where(valid, target, len(weights)), weights)
     return summed / total.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _weight_of(target: Int[Tensor, "n *space"], weights: Tensor) -> Tensor:
+    """Sum of the labels' weights, by counting them; a label behind the last class counts nothing."""
+    counts = torch.bincount(target.flatten(), minlength=len(weights) + 1)[: len(weights)]
+    return (counts.to(weights.dtype) * weights).sum()
 
 
 def of_each_image(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from limbeck.losses._means import mean_over, precise, standardised, valid_in
+from limbeck.losses._divergence import kl_of_softmaxes
+from limbeck.losses._means import precise, shares, standardised, valid_in
 from limbeck.losses._presets import Preset
 
 __all__ = ["KnowledgeDistillation"]
@@ -21,10 +21,9 @@ def pixelwise_kl(
     weights: Float[Tensor, "n *space"] | None = None,
 ) -> Float[Tensor, ""]:
     """tau^2 * mean over valid pixels of KL(softmax(teacher / tau) || softmax(student / tau)); 0 if none is valid."""
-    log_s = F.log_softmax(precise(student) / temperature, dim=1)
-    log_t = F.log_softmax(precise(teacher) / temperature, dim=1)
-    divergence = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1)
-    return temperature**2 * mean_over(divergence, valid, weights)
+    student, teacher = precise(student), precise(teacher)
+    counts = shares(student[:, 0], valid, weights)
+    return temperature**2 * kl_of_softmaxes(student, teacher, temperature, counts)
 
 
 class KnowledgeDistillation(nn.Module):

@@ -13,7 +13,7 @@ from limbeck.data.views import Batch
 from limbeck.graph.network import with_channels
 from limbeck.train.average import Average
 from limbeck.train.labels import TaskTerm
-from limbeck.train.taps import Tapped
+from limbeck.train.taps import LOGITS, Tapped
 from limbeck.train.teacher import Source, asked, channels
 from limbeck.train.terms import Term
 
@@ -88,10 +88,11 @@ class Objective(nn.Module):
         with self._timed("teacher"):
             heard = [term for term in self._distil() if term.strength(share, self.steps)]
             wanted = asked(self._teachers, batch, {place for term in heard for place in term.sources})
-        logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean) / self.std)
+        logits, taps = self._taps[0]((with_channels(image, self.mean.shape[1]) - self.mean).div_(self.std))
         with self._timed("loss"):
             truth = _meant(target, batch.get("labelled"))
             parts = self._task_parts(taps, truth, share)
+            taps, wanted = _ready(taps), _ready(wanted)
             for term in self._distil():
                 seen = truth if term.reads_labels else target
                 parts[term.name] = term.part(taps, wanted, seen, share, self.steps, truth)
@@ -144,6 +145,12 @@ def eager_modes(student: nn.Module, freeze_batch_norm: float = 1.0) -> Modes:
                     module.eval()
 
     return modes
+
+
+def _ready(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Logits in float32, class after class in memory, once for all terms: softmaxes are fastest on those."""
+    logits = {at for at in places if at.rpartition(":")[2] == LOGITS}
+    return {at: tensor.float().contiguous() if at in logits else tensor for at, tensor in places.items()}
 
 
 def _meant(target: Tensor | None, labelled: Tensor | None) -> Tensor | None:

@@ -63,7 +63,7 @@ class Teacher:
         image = with_channels(batch["image"], self.mean.shape[1])
         if self.size not in (None, image.shape[-2:]):
             image = F.interpolate(image, self.size, mode="bilinear", align_corners=False, antialias=True)
-        image = (image - self.mean.to(image.device)) / self.std.to(image.device)
+        image = (image - self.mean.to(image.device)).div_(self.std.to(image.device))
         lower = DTYPES.get(self.precision or "")
         own = torch.autocast(image.device.type, dtype=lower, enabled=lower is not None)
         with own if self.precision else nullcontext():
