@@ -19,7 +19,7 @@ from limbeck.sweep.children import Sweep
 from limbeck.sweep.folder import opened
 from limbeck.sweep.grid import cells, split_axes
 from limbeck.sweep.labels import labels
-from limbeck.sweep.pool import slots
+from limbeck.sweep.pool import Pool, slots
 
 RECIPE = """name: table
 data: {kind: scenes, size: [32, 32], canvas: [32, 32], training: 8, validation: 4, batch: 4}
@@ -204,6 +204,59 @@ raise SystemExit(3 * (len(list(folder.glob("*.there"))) < 2 or os.environ["OMP_N
 """,
     )
     assert called(monkeypatch, "sweep", str(recipe), "--workers", "2", "matrix.method=[]", "matrix={}", "seed=0,1") == 0
+
+
+def test_speed_is_measured_one_run_at_a_time(recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where several train at once, they are timed when all have trained; the one that failed is not."""
+    log, lock = runs / "log", runs / "lock"
+    children(
+        monkeypatch,
+        f"""
+import os, pathlib, time
+with open({str(log)!r}, "a") as stream:
+    stream.write(f"{{verb}} {{name}}\\n")
+if verb == "run":
+    os.close(os.open({str(lock)!r}, os.O_CREAT | os.O_EXCL))  # there if another is being timed
+    time.sleep(0.3)
+    os.unlink({str(lock)!r})
+raise SystemExit(4 * (name == "table-none-seed-1"))
+""",
+    )
+    assert called(monkeypatch, "sweep", str(recipe), "--workers", "2", "bench={}") == 1
+    done = [line.split() for line in log.read_text().splitlines()]
+    names = [name for name in swept(runs) if name != "table-none-seed-1"]
+    assert sorted(name for verb, name in done[:4]) == sorted(swept(runs))
+    assert [verb for verb, _ in done] == ["evaluate"] * 4 + ["run"] * 3
+    assert [name for _, name in done[4:]] == names
+    assert {swept(runs)[name]["state"] for name in names} == {"done"}
+
+
+def test_a_run_outlives_its_sweep_and_stays_claimed(recipe: Path, runs: Path) -> None:
+    """When the sweep's process alone is killed, its child goes on: nobody else may begin the same run."""
+    found = cells(read(recipe))[:1]
+    folder = opened(runs / "table-sweep", "table", str(recipe), [], found)
+    pool, name = Pool(folder, [{}]), found[0].name
+    assert pool.claim(name)
+    pool.begin(
+        name,
+        [
+            sys.executable,
+            "-c",
+            f"""
+import pathlib, time
+while not pathlib.Path({str(runs / "end")!r}).exists():
+    time.sleep(0.01)
+""",
+        ],
+    )
+    pool._claims[name].close()  # as the system does when a process dies
+    assert folder.claim(name) is None
+    assert opened(folder.path, "table", str(recipe), [], found).entry(name)["state"] == "running"
+    (runs / "end").touch()
+    pool._children[0].process.wait()
+    claim = folder.claim(name)
+    assert claim is not None
+    folder.let_go(claim)
 
 
 def test_each_worker_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
