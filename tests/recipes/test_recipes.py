@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.recipe import packaged, read
+from limbeck.recipe.lesson import lesson, seats
 from limbeck.record import UserError
 from limbeck.stages.check import check
 
@@ -40,9 +41,11 @@ def test_it_passes_the_check(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     lines = [line for line in check(recipe) if not line.startswith("licence")]
     assert lines[0].startswith("data")
     assert lines[1].startswith("student")
-    table = ["term", *recipe.distil.terms] if recipe.distil.terms else []
-    cached = bool(table) and recipe.distil.cache == "replay"
-    assert len(lines) == 2 + bool(recipe.teacher) + len(table) + cached
+    teachers = seats(recipe)
+    lessons = [lesson(recipe, role) for role in ("student", *teachers)]
+    tables = [["term", *found.rows] for found in lessons if found.rows]
+    cached = sum(found.distil.cache == "replay" for found in lessons if found.rows)
+    assert len(lines) == 2 + len(teachers) + sum(map(len, tables)) + cached
     assert not any(tmp_path.iterdir())
 
 

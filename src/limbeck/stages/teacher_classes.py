@@ -94,7 +94,7 @@ def _mapped(given: dict[str, Any], theirs: Sequence[str], ours: list[str], where
     if theirs and count != len(theirs):
         raise UserError(f"{where / 'order'}: {count} names, but its weights have {len(theirs)} classes.")
     groups: list[list[int]] = [[] for _ in ours]
-    for index, name in pairs:
+    for index, name in sorted(pairs, key=lambda pair: pair[0]):
         if name is not None:
             groups[_index(name, ours, where, "the data have")].append(index)
     missing = [name for name, group in zip(ours, groups, strict=True) if not group]
