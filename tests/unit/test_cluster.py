@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_sweep import RECIPE, called, children, swept
+
+from limbeck.sweep.cluster import Cluster
 
 ray = pytest.importorskip("ray", reason="limbeck[ray] is not installed")
 
@@ -78,6 +81,27 @@ time.sleep(0 if pathlib.Path({str(runs)!r}, "again").exists() else 300)
     (runs / "again").touch()
     assert called(monkeypatch, *command) == 0
     assert {cell["state"] for cell in swept(runs).values()} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus", "size", "needs"),
+    [
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 0, None, 2, (4.0, 0.0)),  # one a machine, which it has to itself
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 64.0}], 0, None, 2, (8.0, 4.0)),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}], 8, 8, 8, (2.0, 1.0)),
+        ([{"CPU": 8.0, "GPU": 2.0}], 4, None, 4, (2.0, 0.5)),
+        ([{"CPU": 8.0, "GPU": 2.0}], 4, 0, 4, (2.0, 0.0)),  # --device cpu
+        ([{"CPU": 2.0}, {"CPU": 2.0}], 1, None, 1, (2.0, 0.0)),  # no more than one machine has
+        ([{}, {"CPU": 2.0}], 4, None, 4, (1.0, 0.0)),  # a head that only schedules
+    ],
+)
+def test_what_is_reserved_for_a_run(
+    nodes: list[dict[str, float]], workers: int, gpus: int | None, size: int, needs: tuple[float, float]
+) -> None:
+    """Ray hides the GPUs that a task did not ask for: a run would train on the CPU and say nothing."""
+    cluster = object.__new__(Cluster)
+    cluster._ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    assert cluster._share(workers, gpus) == (size, {"num_cpus": needs[0], "num_gpus": needs[1]})
 
 
 def test_what_the_cluster_has_not_is_refused(

@@ -107,7 +107,7 @@ def _finished(recipes: Mapping[str, Recipe], until: str, name: str) -> bool:
 def _pool(sweep: Sweep, folder: Folder, workers: int, state: str) -> Pool | Cluster:
     """Where runs are done: here, or on the machines of a cluster."""
     if sweep.ray is not None:
-        return Cluster(folder, sweep.ray, workers, sweep.gpus, state)
+        return Cluster(folder, sweep.ray, workers, 0 if sweep.device == "cpu" else sweep.gpus or None, state)
     return Pool(folder, slots(workers, sweep.gpus), state)
 
 

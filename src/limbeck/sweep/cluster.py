@@ -24,14 +24,14 @@ class Cluster:
     A task claims its run where the process is, so that the claim ends with the machine it runs on.
     """
 
-    def __init__(self, folder: Folder, address: str, workers: int, gpus: int, done: str = "done") -> None:
+    def __init__(self, folder: Folder, address: str, workers: int, gpus: int | None = None, done: str = "done") -> None:
         """Join the cluster at an address (``auto``: the one of this machine; ``local``: begin one for this sweep).
 
         Args:
             folder: The sweep's.
             address: Where the cluster is.
             workers: Runs at once; 0 means one a machine, which it then has to itself.
-            gpus: GPUs that the runs share out.
+            gpus: GPUs that the runs share out; all there are if None.
             done: State of a run after exit code 0.
 
         Raises:
@@ -45,15 +45,20 @@ class Cluster:
         self._end.unlink(missing_ok=True)
         self._tasks: dict[Any, str] = {}
 
-    def _share(self, workers: int, gpus: int) -> tuple[int, dict[str, float]]:
-        """How many runs fit at once, and what Ray reserves for each."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        cores = [node["CPU"] for node in nodes if node.get("CPU")]
+    def _share(self, workers: int, gpus: int | None) -> tuple[int, dict[str, float]]:
+        """How many runs fit at once, and what Ray reserves for each: it hides the GPUs that are not."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         there = sum(int(node.get("GPU", 0)) for node in nodes)
-        if gpus > there:
+        if gpus is not None and gpus > there:
             raise UserError(f"--gpus {gpus}: the Ray cluster has {there}.")
-        own = min(cores) if workers == 0 else max(1.0, min(max(cores), sum(cores) // workers))
-        return workers or len(cores), {"num_cpus": own, "num_gpus": min(1.0, gpus / (workers or 1))}
+        wanted = there if gpus is None else gpus
+        if workers == 0:
+            nodes = [node for node in nodes if node.get("GPU")] if wanted else nodes
+            most = min(int(node.get("GPU", 0)) for node in nodes)
+            return len(nodes), {"num_cpus": min(node["CPU"] for node in nodes), "num_gpus": float(min(most, wanted))}
+        cores = [node["CPU"] for node in nodes]
+        own = max(1.0, min(max(cores), sum(cores) // workers))
+        return workers, {"num_cpus": own, "num_gpus": min(1.0, wanted / workers)}
 
     @property
     def running(self) -> list[str]:
