@@ -191,9 +191,11 @@ def bench(
     Console().print(tables.console(found))
 
 
-@app.command(epilog="Examples: `limbeck report demo` &nbsp; `limbeck report runs/demo-sweep`")
+@app.command(
+    epilog="Examples: `limbeck report demo` &nbsp; `limbeck report runs/demo-sweep` &nbsp; `limbeck report demo seed=0,1`"
+)
 def report(
-    recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a sweep.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe, whose run or sweep is meant, or the folder of a sweep.")],
     overrides: Overrides = None,
     block: Annotated[
         int | None,
@@ -206,16 +208,14 @@ def report(
     from limbeck.record import UserError
     from limbeck.stages.context import Context, runs_root
     from limbeck.stages.report import run as write
-    from limbeck.sweep.results import is_sweep
+    from limbeck.sweep.results import find
 
-    sweeps = [path for path in (Path(recipe), runs_root() / recipe) if is_sweep(path)]
-    if sweeps and overrides:
-        raise UserError(f"{recipe}: is a sweep, which takes no changes; found {overrides[0]!r}.")
-    if sweeps:
-        show_table(sweeps[0], block or 1)
+    sweep_folder = find(recipe, overrides or [])
+    if sweep_folder:
+        show_table(sweep_folder, block or 1)
         return
     if block:
-        raise UserError("--block: is for the folder of a sweep.")
+        raise UserError("--block: is for a sweep.")
     found = read(recipe, overrides)
     write(Context(found, runs_root() / found.name, "cpu"))
     _finish(runs_root() / found.name)

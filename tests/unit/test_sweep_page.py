@@ -142,6 +142,21 @@ def test_a_classifiers_answers_stand_below_the_image(tmp_path):
     assert not (folder / "report" / "figures" / "sheet.png").exists()
 
 
+def test_a_recipe_stands_for_its_sweep(tmp_path, monkeypatch):
+    """By its matrix or by several values on the command line; without either it is a single run."""
+    monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path))
+    text = "name: study\ndata: {kind: scenes, size: [32, 32]}\nstudent: {kind: compact_unet}\ntrain: {steps: 1}\n"
+    plain, table = tmp_path / "plain.yaml", tmp_path / "table.yaml"
+    plain.write_text(text)
+    table.write_text(text + "matrix: {seed: [0, 1]}\n")
+    with pytest.raises(UserError, match=r"study-sweep: no such sweep; `limbeck sweep .*seed=0,1` makes one"):
+        results.find(str(plain), ["seed=0,1"])
+    folder = write_sweep(tmp_path, [])
+    assert results.find(str(plain), []) is None
+    assert results.find(str(plain), ["seed=0,1"]) == results.find(str(table), []) == folder
+    assert results.find("study-sweep", []) == results.find(str(folder), []) == folder
+
+
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"sweep\.json: no such file"):
         write(tmp_path)

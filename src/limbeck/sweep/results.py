@@ -1,7 +1,7 @@
 """What a sweep's runs left behind, read from their folders: scores, counts of single images, times, curves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,10 @@ from limbeck.record import UserError, digest, read_json
 from limbeck.report import folder as folders
 from limbeck.report.folder import Folder
 from limbeck.report.rows import Row, identity, number, score_name
+from limbeck.sweep.folder import place_of
+from limbeck.sweep.grid import split_axes
 
-__all__ = ["BASELINE", "STUDENT", "Network", "Run", "Sweep", "is_sweep", "read"]
+__all__ = ["BASELINE", "STUDENT", "Network", "Run", "Sweep", "find", "is_sweep", "read"]
 
 STUDENT, BASELINE = "student", "student-baseline"
 Json = dict[str, Any]
@@ -119,6 +121,32 @@ class Sweep:
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return (folder / "sweep.json").is_file()
+
+
+def find(source: str, overrides: Sequence[str]) -> Path | None:
+    """The folder of a sweep: ``source`` itself, its name among the runs, or what `limbeck sweep` makes of a recipe.
+
+    Returns:
+        None where the recipe stands for a single run.
+
+    Raises:
+        UserError: If a folder is to be changed, the recipe is wrong, or its sweep has not begun.
+    """
+    from limbeck.stages.context import runs_root
+
+    given = next((path for path in (Path(source), runs_root() / source) if is_sweep(path)), None)
+    if given and overrides:
+        raise UserError(f"{source}: is a sweep, which takes no changes; found {overrides[0]!r}.")
+    if given:
+        return given
+    plain, axes = split_axes(overrides)
+    recipe = read_recipe(source, plain)
+    if not recipe.matrix and not axes:
+        return None
+    folder = place_of(recipe.name)
+    if not is_sweep(folder):
+        raise UserError(f"{folder}: no such sweep; `limbeck sweep {' '.join([source, *overrides])}` makes one.")
+    return folder
 
 
 def read(folder: Path) -> Sweep:
