@@ -191,9 +191,7 @@ def bench(
     Console().print(tables.console(found))
 
 
-@app.command(
-    epilog="Examples: `limbeck report demo` &nbsp; `limbeck report runs/demo-sweep` &nbsp; `limbeck report demo seed=0,1`"
-)
+@app.command(epilog="Examples: `limbeck report demo` &nbsp; `limbeck report demo seed=0,1,2`")
 def report(
     recipe: Annotated[str, typer.Argument(help="A recipe, whose run or sweep is meant, or the folder of a sweep.")],
     overrides: Overrides = None,
