@@ -39,8 +39,9 @@ from limbeck.stages.replay import shapes_at
 from limbeck.stages.train import accelerator_for
 from limbeck.train.cache import Entries
 from limbeck.train.fit import fit
+from limbeck.train.keep import Whole as Full
 from limbeck.train.optim import make_optimizer
-from limbeck.train.replay import Replayed, entry_shape
+from limbeck.train.replay import Replayed
 from limbeck.train.teacher import Source, Teacher
 
 Batch = dict[str, Tensor]
@@ -75,9 +76,9 @@ def steps_of(recipe: Recipe, folder: Path, rivals: Path | None) -> dict[str, Ste
 
     def kept(asked: Teacher, shapes: Mapping[str, Any]) -> Source:
         count = len(context.dataset("training"))
-        return Replayed(
-            asked, {at: Entries(folder, {"at": at}, count, 1, entry_shape(shape)) for at, shape in shapes.items()}
-        )
+        form = Full()
+        files = {at: Entries(folder, {"at": at}, count, 1, form.shape(shape)) for at, shape in shapes.items()}
+        return Replayed(asked, {at: (entries, form) for at, entries in files.items()})
 
     alone = Teacher(teacher, teacher.mean, teacher.std, ["logits"])
     forward = itertools.cycle([channels_last(batch) for batch in batches])

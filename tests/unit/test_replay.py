@@ -37,6 +37,19 @@ def test_the_check_refuses_what_exceeds_the_budget() -> None:
     )
 
 
+def test_the_most_likely_classes_take_less_and_are_for_kd_alone() -> None:
+    (line,) = cache_line("distil.keep=3")
+    # 3 classes with their logits and the rest at one temperature: 7 numbers instead of 12
+    needed = 16 * 3 * 2 * (7 * 24 * 32 + 32 * 6 * 8) / 2**20
+    assert f"3 views of 16 images, {needed:.1f} MiB" in line
+    assert "of logits 3 classes and the rest" in line
+    with pytest.raises(UserError, match=r"distil.keep: there are 12 classes; `full` keeps all of them"):
+        check(read("smoke/replay", ["distil.keep=12"]))
+    for wrong in ("distil.terms.1.at=logits", "distil.terms.0.standardise=true"):
+        with pytest.raises(UserError, match=r"distil.terms.[01]: with distil.keep: 3 the only term on logits is kd"):
+            check(read("smoke/replay", ["distil.keep=3", wrong]))
+
+
 def test_without_the_data_it_says_what_an_image_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
     (line,) = [one for one in check(read("camvid/quick", ["distil.cache=replay"])) if one.startswith("cache")]
@@ -63,6 +76,8 @@ def test_one_run_asks_once_and_the_next_not_at_all(monkeypatch: pytest.MonkeyPat
     assert len(asked) == 12, "another weight, the same teacher: trained alike, it says the same"
     run(read("smoke/replay", [*changed, "name=third", "seed=1"]), until="train", device="cpu")
     assert len(asked) == 24, "another seed draws other views"
+    run(read("smoke/replay", [*changed, "name=fourth", "distil.keep=3"]), until="train", device="cpu")
+    assert len(asked) == 36, "of logits three classes alone"
 
 
 def test_unlabelled_images_are_kept_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ import pytest
 import torch
 from _training import EVERY_STEP, LENGTH, Stopped, prepare, same
 
+from limbeck.losses.kd import KnowledgeDistillation
+from limbeck.place import Place
+from limbeck.recipe import Ramp
 from limbeck.record import UserError
 from limbeck.train import cache
 from limbeck.train.cache import Entries
-from limbeck.train.replay import Replayed, entry_shape
+from limbeck.train.keep import Top, Whole
+from limbeck.train.replay import Replayed
+from limbeck.train.terms import make_term
 
 ABOUT = {"teacher": "abc", "place": "logits"}
 KEYS, CHECKS = [(3, 1), (0, 0), (4, 1)], [7, 8, 9]
@@ -172,7 +177,7 @@ def replay(tiny, samples, tmp_path):
         def wrapped(teacher):
             asked.append(Counting(teacher))
             files = {
-                place: Entries(tmp_path / kept, {"place": place}, LENGTH, views, entry_shape(shape))
+                place: (Entries(tmp_path / kept, {"place": place}, LENGTH, views, Whole().shape(shape)), Whole())
                 for place, shape in PLACES.items()
             }
             return Replayed(asked[0], files)
@@ -239,6 +244,72 @@ def test_values_beyond_16_bits_are_refused(replay, tiny):
         run.teacher.teacher.model.classifier.weight.fill_(1e6)
     with pytest.raises(UserError, match=r"teacher.logits: values up to .* do not fit the 16 bits"):
         run.train()
+
+
+# The most likely classes and the rest as one.
+
+
+def kl(student, teacher, temperature):
+    """By hand, over the first axis of two arrays of logits."""
+    p, q = (np.exp(x / temperature) / np.exp(x / temperature).sum(0) for x in (teacher, student))
+    return temperature**2 * (p * np.log(p / q)).sum(0).mean(), p, q
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_the_rest_is_one_class_at_every_temperature(temperature, count):
+    draw = torch.Generator().manual_seed(count)
+    student, teacher = (3 * torch.randn(2, 6, 4, 5, generator=draw) for _ in range(2))
+    top = Top(count, (1.0, 4.0))
+    block = top.pack(teacher + 100, "logits")
+    assert block.shape[1:] == top.shape((1, 6, 4, 5))
+    mine, theirs = top.both(student, top.unpack(block), temperature)
+    found = KnowledgeDistillation(temperature)(mine, theirs, None)
+    s, t = (x.double().numpy().transpose(1, 0, 2, 3).reshape(6, -1) for x in (student, teacher))
+    whole, p, q = kl(s, t, temperature)
+    order = np.argsort(-t, axis=0)
+    p, q = (np.take_along_axis(x, order, 0) for x in (p, q))
+    p, q = (np.concatenate([x[:count], x[count:].sum(0, keepdims=True)]) for x in (p, q))
+    assert found.item() == pytest.approx(temperature**2 * (p * np.log(p / q)).sum(0).mean(), rel=2e-3)
+    assert found.item() <= whole * 1.002
+    if count == 5:
+        assert found.item() == pytest.approx(whole, rel=2e-3), "a rest of one class is that class"
+
+
+def test_a_student_that_agrees_is_left_alone():
+    teacher = 2 * torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(1))
+    student = teacher.clone().requires_grad_()
+    top = Top(2, (1.0,))
+    mine, theirs = top.both(student, top.unpack(top.pack(teacher, "logits")), 1.0)
+    loss = KnowledgeDistillation()(mine, theirs, None)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    assert student.grad.abs().max() < 1e-4
+    mine, theirs = top.both(student, top.unpack(top.pack(-teacher, "logits")), 1.0)
+    KnowledgeDistillation()(mine, theirs, None).backward()
+    assert (student.grad != 0).all(), "the rest has a gradient too"
+
+
+def test_certain_teachers_fit_16_bits():
+    teacher = torch.zeros(1, 3, 1, 1)
+    teacher[:, 1] = 1e6
+    top = Top(2, (1.0,))
+    mine, theirs = top.both(torch.zeros(1, 3, 1, 1), top.unpack(top.pack(teacher, "logits")), 1.0)
+    assert KnowledgeDistillation()(mine, theirs, None).item() == pytest.approx(np.log(3), rel=1e-5)
+
+
+def test_terms_compare_at_the_teachers_grid_where_no_more_is_known():
+    student, teacher = torch.randn(2, 6, 4, 6), torch.randn(2, 6, 8, 12)
+    shapes = torch.Size([1, 6, 4, 6]), torch.Size([1, 6, 8, 12])
+    term = make_term("kd", KnowledgeDistillation(), "logits", shapes, 1.0, Ramp(), Place("r"))
+    top = Top(5, (1.0,))
+    term.top = (top, 1.0)
+    target = torch.randint(0, 6, (2, 16, 24))
+    target[:, :5] = 255
+    found = term(student, top.unpack(top.pack(teacher, "logits")), target, 0.5)
+    larger = torch.nn.functional.interpolate(student, (8, 12), mode="bilinear")
+    term.top = None
+    torch.testing.assert_close(found, term(larger, teacher, target, 0.5), rtol=2e-3, atol=1e-5)
 
 
 def test_the_file_says_what_it_is_of(begin):

@@ -14,6 +14,8 @@ A distillation loss says of itself, as class attributes:
 - ``presets``: settings of papers and toolkits by name, for ``compat``.
 - a fourth argument ``weights: Tensor | None = None`` of ``forward``, [n, h, w]: it can weigh positions, for ``edges``.
 - ``bind(student_shapes, teacher_shapes)``: called once, to make what it trains itself.
+- ``takes_rest = True``: it means the same for a few classes and the rest as one, for ``distil.keep``; it then has a
+  ``temperature``.
 - ``lacks``: which properties, of those that every loss is tested for, its formula does not have.
 
 The properties: ``equality``, 0 for equal inputs and more the further they differ; ``void``, what is void does not

@@ -58,6 +58,7 @@ class KnowledgeDistillation(nn.Module):
             raise ValueError(f"temperature must be > 0, got {temperature}")
         self.temperature, self.mask = temperature, mask
         self.ready = standardised if standardise else precise
+        self.takes_rest = not standardise
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor | None, weights: Tensor | None = None) -> Tensor:
         """Scalar loss of two logit maps of equal size, or of logits [n, c]."""

@@ -8,7 +8,7 @@ from typing import Any
 from limbeck import show
 from limbeck.data.stats import cache_folder
 from limbeck.data.weight_file import state_digest
-from limbeck.recipe.lesson import TEACHER, Lesson, Seat
+from limbeck.recipe.lesson import LOGITS, TEACHER, Lesson, Seat
 from limbeck.record import UserError
 from limbeck.stages.context import Context
 from limbeck.stages.plan import by_content
@@ -16,7 +16,8 @@ from limbeck.stages.teachers import Staff
 from limbeck.stages.training_data import training
 from limbeck.stages.unlabelled import unlabelled
 from limbeck.train.cache import Entries, gib
-from limbeck.train.replay import Replayed, entry_shape
+from limbeck.train.keep import Form, Top, Whole
+from limbeck.train.replay import Replayed
 from limbeck.train.teacher import Source, Teacher
 from limbeck.train.terms import Term
 
@@ -39,38 +40,80 @@ def kept_or_asked(
     distil = staff.lesson.distil
     if distil.cache == "online":
         return staff.teachers
+    refuse_keep(staff.lesson, terms)
     images, folder = len(training(context, role)), cache_folder() / "teacher"
-    refuse_too_much(staff.lesson, shapes_at(staff.lesson, terms), images)
+    refuse_too_much(staff.lesson, terms, images)
     seats = [seat for seat in staff.lesson.networks if seat.name in staff.teachers]
     kept = {seat.name: _entries(context, role, staff, seat, terms, precision) for seat in seats}
-    everything = [(name, place, entries) for name, own in kept.items() for place, entries in own.items()]
+    everything = [(name, place, entries) for name, own in kept.items() for place, (entries, _) in own.items()]
     missing = sum(entries.missing_bytes for _, _, entries in everything)
     if missing > shutil.disk_usage(folder).free:
         raise UserError(f"{folder}: the teacher's outputs need {gib(missing)} more, and the disk has less than that.")
     for name, place, entries in everything:
         who = f"{TEACHER}-{name}" if name else TEACHER
         show.say(f"{role}: {who}.{place}: {entries.known} of {images * distil.views} outputs are in {entries.path}")
+    for term in terms:
+        form = form_of(staff.lesson, terms, next(iter(term.sources)))
+        term.top = (form, _temperature(term)) if isinstance(form, Top) else None
     return {name: Replayed(staff.teachers[name], own) for name, own in kept.items()}
 
 
 def _entries(
     context: Context, role: str, staff: Staff, seat: Seat, terms: Sequence[Term], precision: str
-) -> dict[str, Entries]:
-    """The files of one teacher's outputs, by path."""
+) -> dict[str, tuple[Entries, Form]]:
+    """The files of one teacher's outputs, and their form, by path."""
     about = decides(context, role, seat, staff.teachers[seat.name], precision)
     images, views, folder = len(training(context, role)), staff.lesson.distil.views, cache_folder() / "teacher"
-    return {
-        path: Entries(folder, about | {"place": path}, images, views, entry_shape(shape))
-        for path, shape in shapes_at(staff.lesson, terms, seat).items()
-    }
+    found: dict[str, tuple[Entries, Form]] = {}
+    for place, shape in shapes_at(staff.lesson, terms).items():
+        name, _, path = place.rpartition(":")
+        if name == seat.name:
+            form = form_of(staff.lesson, terms, place)
+            what = {"place": path} | ({"keep": [form.count, *form.temperatures]} if isinstance(form, Top) else {})
+            found[path] = Entries(folder, about | what, images, views, form.shape(shape)), form
+    return found
 
 
-def shapes_at(found: Lesson, terms: Sequence[Term], seat: Seat | None = None) -> Shapes:
-    """Shapes of one teacher's outputs that the terms look at, for one image, by path; without it of all, by place."""
+def shapes_at(found: Lesson, terms: Sequence[Term]) -> Shapes:
+    """Shapes of the outputs of teachers that are networks of the run, for one image, by place."""
+    names = {seat.name for seat in found.networks}
     everything = {place: shape for term in terms for place, shape in term.sources.items()}
-    networks = {one.name: one for one in found.networks if seat in (None, one)}
-    split = [(*place.rpartition(":")[::2], place, shape) for place, shape in everything.items()]
-    return {path if seat else place: shape for name, path, place, shape in split if name in networks}
+    return {place: shape for place, shape in everything.items() if place.rpartition(":")[0] in names}
+
+
+def form_of(found: Lesson, terms: Sequence[Term], place: str) -> Form:
+    """What is kept of the outputs at a place."""
+    keep = found.distil.keep
+    if keep == "full" or place.rpartition(":")[2] != LOGITS:
+        return Whole()
+    asked = {_temperature(term) for term in terms if place in term.sources}
+    return Top(keep, tuple(sorted(asked)))
+
+
+def _temperature(term: Term) -> float:
+    return float(getattr(term.loss, "temperature"))  # noqa: B009
+
+
+def refuse_keep(found: Lesson, terms: Sequence[Term]) -> None:
+    """See that the terms on logits can do with the most likely classes, where no more is kept.
+
+    Raises:
+        UserError: If one cannot, or all classes would be kept.
+    """
+    keep = found.distil.keep
+    if keep == "full":
+        return
+    for term in terms:
+        if all(place.rpartition(":")[2] != LOGITS for place in term.sources):
+            continue
+        classes = next(iter(term.sources.values()))[1]
+        if keep >= classes:
+            raise UserError(f"{found.where / 'keep'}: there are {classes} classes; `full` keeps all of them.")
+        if not getattr(term.loss, "takes_rest", False) or len(term.sources) > 1 or term.match.student != LOGITS:
+            raise UserError(
+                f"{term.where}: with distil.keep: {keep} the only term on logits is kd (without standardise, against "
+                "one teacher): other losses need all of them. Write distil.keep: full, or leave this term out."
+            )
 
 
 def decides(context: Context, role: str, seat: Seat, teacher: Teacher, precision: str) -> dict[str, Any]:
@@ -88,19 +131,20 @@ def decides(context: Context, role: str, seat: Seat, teacher: Teacher, precision
     } | {key: value for key, value in own.items() if value is not None}  # fmt: skip
 
 
-def sizes(shapes: Shapes, images: int, views: int) -> dict[str, int]:
+def sizes(found: Lesson, terms: Sequence[Term], images: int) -> dict[str, int]:
     """Bytes of each place's outputs."""
-    return {place: 2 * prod(shape[1:]) * images * views for place, shape in shapes.items()}
+    shapes = {place: form_of(found, terms, place).shape(shape) for place, shape in shapes_at(found, terms).items()}
+    return {place: 2 * prod(shape) * images * found.distil.views for place, shape in shapes.items()}
 
 
-def refuse_too_much(found: Lesson, shapes: Shapes, images: int) -> None:
+def refuse_too_much(found: Lesson, terms: Sequence[Term], images: int) -> None:
     """See that what is to be kept fits the recipe's budget.
 
     Raises:
         UserError: If not; says how much each place needs and what would fit.
     """
     distil = found.distil
-    needed = sizes(shapes, images, distil.views)
+    needed = sizes(found, terms, images)
     total, budget = sum(needed.values()), distil.cache_gib * 2**30
     if total <= budget:
         return
@@ -125,9 +169,11 @@ def describe_cache(found: Lesson, terms: Sequence[Term], images: int | None) -> 
     distil, shapes = found.distil, shapes_at(found, terms)
     if distil.cache == "online" or not shapes:
         return []
+    refuse_keep(found, terms)
     if images is not None:
-        refuse_too_much(found, shapes, images)
-    needed = sum(sizes(shapes, images or 1, distil.views).values())
+        refuse_too_much(found, terms, images)
+    needed = sum(sizes(found, terms, images or 1).values())
     whole = f"{images} images, {gib(needed)} of {distil.cache_gib:g} GiB" if images else f"each image, {gib(needed)}"
     listed = ", ".join(f"{place} {'x'.join(map(str, shape[1:]))}" for place, shape in shapes.items())
+    listed += "" if distil.keep == "full" else f", of logits {distil.keep} classes and the rest,"
     return [f"cache    {distil.views} views of {whole}: {listed} in 16 bits, under {cache_folder() / 'teacher'}"]

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from limbeck.data.views import Batch
-from limbeck.record import UserError
-from limbeck.train.cache import Block, Entries
+from limbeck.train.cache import Entries
+from limbeck.train.keep import Form
 from limbeck.train.teacher import Source
 
-__all__ = ["Replayed", "entry_shape"]
+__all__ = ["Replayed"]
 
 
 class Replayed:
@@ -21,10 +19,10 @@ class Replayed:
 
     Args:
         teacher: Asked about batches with a view that is not there; the whole batch, as online.
-        kept: The outputs of each place that terms look at.
+        kept: The outputs of each place that terms look at, and their form.
     """
 
-    def __init__(self, teacher: Source, kept: Mapping[str, Entries]) -> None:
+    def __init__(self, teacher: Source, kept: Mapping[str, tuple[Entries, Form]]) -> None:
         self._teacher, self._kept = teacher, kept
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -35,40 +33,17 @@ class Replayed:
         """
         keys = list(zip(batch["index"].tolist(), batch["view"].tolist(), strict=True))
         checks = batch["check"].tolist()
-        found = {place: entries.read(keys, checks) for place, entries in self._kept.items()}
+        found = {place: entries.read(keys, checks) for place, (entries, _) in self._kept.items()}
         missing = [place for place, block in found.items() if block is None]
         said = self._teacher(batch) if missing else {}
         for place in missing:
-            self._kept[place].write(keys, checks, _packed(said[place], place))
-            found[place] = self._kept[place].read(keys, checks)
+            entries, form = self._kept[place]
+            entries.write(keys, checks, form.pack(said[place], place))
+            found[place] = entries.read(keys, checks)
         device = batch["image"].device
-        return {place: _unpacked(block, device) for place, block in found.items() if block is not None}
+        forms = {place: form for place, (_, form) in self._kept.items()}
+        return {place: forms[place].unpack(block).to(device) for place, block in found.items() if block is not None}
 
     def close(self) -> None:
         """Take the teacher's hooks off."""
         self._teacher.close()
-
-
-def entry_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what is kept of an output [1, c, h, w] or [1, c]: channels come last, as they do where it is used."""
-    return (*shape[2:], shape[1])
-
-
-def _packed(tensor: Tensor, place: str) -> Block:
-    """An output in 16 bits, channels last.
-
-    Raises:
-        UserError: If a value is too large for that.
-    """
-    half = tensor.movedim(1, -1).half()
-    if not torch.isfinite(half).all():
-        worst = float(tensor.abs().max())
-        raise UserError(
-            f"teacher.{place}: values up to {worst:.3g} do not fit the 16 bits that distil.cache: replay keeps "
-            "(65504); compare another place, or write distil.cache: online."
-        )
-    return half.contiguous().cpu().view(torch.int16).numpy().view(np.uint16)
-
-
-def _unpacked(block: Block, device: torch.device) -> Tensor:
-    return torch.from_numpy(block.view(np.int16)).view(torch.float16).to(device).movedim(-1, 1)

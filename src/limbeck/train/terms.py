@@ -17,6 +17,7 @@ from limbeck.place import Place
 from limbeck.recipe import Edges, Ramp
 from limbeck.record import UserError
 from limbeck.train.combine import Combine, combined
+from limbeck.train.keep import Top
 from limbeck.train.ramps import factor
 from limbeck.train.taps import LOGITS
 
@@ -66,6 +67,7 @@ class Term(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.combine: Combine = combine
+        self.top: tuple[Top, float] | None = None  # what is known of the teacher's logits, and at which temperature
         self.name, self.loss, self.matches, self.weight, self.ramp = name, loss, tuple(matches), weight, ramp
         self.where, self.edges, self.levels = where, edges, getattr(loss, "levels", False)
         bare = self.match.projector_params == 0
@@ -129,9 +131,12 @@ class Term(nn.Module):
         """Arguments of the loss: both tensors at one size and in one precision, labels and weights on that grid."""
         student, teacher = self.projector(student.float()).float(), teacher.detach().float()
         if student.ndim == 2:
-            return student, teacher, target
-        size = compared(student.shape, teacher.shape)
+            both = self.top[0].both(student, teacher, self.top[1]) if self.top else (student, teacher)
+            return *both, target
+        size = tuple(teacher.shape[2:]) if self.top else compared(student.shape, teacher.shape)
         student, teacher = _resized(student, size), _resized(teacher, size)
+        if self.top:
+            student, teacher = self.top[0].both(student, teacher, self.top[1])
         if target is None or target.ndim == 1:  # an image's class has no place on a map
             return student, teacher, None
         target = _nearest(target, size)
