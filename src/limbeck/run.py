@@ -16,6 +16,7 @@ from typing import Any
 from limbeck import show
 from limbeck.place import dump
 from limbeck.recipe import Recipe
+from limbeck.recipe.fitting import refuse_precision
 from limbeck.recipe.lesson import TEACHER, is_teacher, seats
 from limbeck.record import UserError, write_json, write_text
 from limbeck.show import is_first_process
@@ -52,6 +53,7 @@ def run(recipe: Recipe, *, until: str = "report", force: str | None = None, devi
     context = Context(recipe, runs_root() / recipe.name, device_of(device))
     if context.folder.is_file():
         raise UserError(f"{context.folder}: a file is in the run folder's place; move it away or choose another name.")
+    refuse_precision(recipe, context.device)
     everything = plan(context)
     forced = _forced(everything, force)
     wanted = {name: stage for name, stage in everything.items() if _order(name) <= STAGES.index(until)}

@@ -14,6 +14,7 @@ from limbeck.models.compact_unet import compact_unet
 from limbeck.place import Place
 from limbeck.recipe import Ramp, read
 from limbeck.record import UserError
+from limbeck.run import run as run_all
 from limbeck.stages.check import check
 from limbeck.stages.context import Context
 from limbeck.stages.networks import load_role
@@ -226,19 +227,12 @@ def test_a_mapped_file_is_a_teacher_of_another_run(mapped, tmp_path):
         assert torch.equal(load_role(again, "teacher")(image), load_role(context, "teacher")(image))
 
 
-def test_sixteen_bits_need_a_gpu(mapped, tmp_path):
-    from limbeck.stages.teachers import staff_of
-    from limbeck.stages.train import accelerator_for
-
-    text = (
-        (tmp_path / "r.yaml")
-        .read_text()
-        .replace("width: 4, stages: 2, weights", "precision: fp16, width: 4, stages: 2, weights")
-    )
-    (tmp_path / "r.yaml").write_text(text)
-    context = Context(read(tmp_path / "r.yaml"), tmp_path / "run")
+def test_sixteen_bits_need_a_gpu_before_anything_is_done(mapped, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path / "runs"))
+    recipe = read(tmp_path / "r.yaml", ["teacher.precision=fp16"])
     with pytest.raises(UserError, match=r"r.yaml:3: teacher.precision: fp16 needs a GPU"):
-        staff_of(context, "student", compact_unet(12), accelerator_for(context, "fp32"))
+        run_all(recipe, device="cpu")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_images_without_labels_count_all_teachers_alike(tiny, batch):

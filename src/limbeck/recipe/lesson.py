@@ -1,16 +1,15 @@
 """Who learns what from whom: teachers of the student, teachers of those, and the terms that each learns by."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from limbeck.place import Place, nearest
+from limbeck.place import Place
 from limbeck.recipe.losses import Term
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.teaching import Teacher
 from limbeck.recipe.training import Distil
-from limbeck.record import UserError
 
-__all__ = ["LOGITS", "TEACHER", "Lesson", "Seat", "is_teacher", "lesson", "refuse_unfit", "seats", "sides"]
+__all__ = ["LOGITS", "TEACHER", "Lesson", "Seat", "everyone", "is_teacher", "lesson", "seats", "sides"]
 
 LOGITS = "logits"
 """The place that means a network's own output."""
@@ -112,9 +111,14 @@ def is_teacher(role: str) -> bool:
     return role == TEACHER or role.startswith(f"{TEACHER}-")
 
 
+def everyone(recipe: Recipe) -> list[Seat]:
+    """All teachers at every depth; who teaches another comes before it."""
+    return list(_walk(recipe, recipe.place))
+
+
 def seats(recipe: Recipe) -> dict[str, Seat]:
     """Every teacher that is a network of the run, by role; who teaches another comes before it."""
-    return {seat.role: seat for seat in _walk(recipe, recipe.place) if not seat.section.is_own}
+    return {seat.role: seat for seat in everyone(recipe) if not seat.section.is_own}
 
 
 def _walk(learner: Recipe | Teacher, where: Place) -> Iterator[Seat]:
@@ -146,54 +150,3 @@ def lesson(recipe: Recipe, role: str) -> Lesson:
     rows = tuple(enumerate(learner.distil.terms))
     found = Lesson(_seats_of(learner, where), rows, learner.distil, where / "distil")
     return found if seat or role == "student" else found.without_own().on_logits()
-
-
-def refuse_unfit(recipe: Recipe) -> None:
-    """See that teachers can be told apart, and that terms name those there are.
-
-    Raises:
-        UserError: With the place of the first that does not fit.
-    """
-    everyone = list(_walk(recipe, recipe.place))
-    known: dict[str, Seat] = {}
-    for seat in everyone:
-        if len(everyone) > 1 and not seat.name:
-            raise UserError(f"{seat.where}: one of {len(everyone)} teachers; each needs a name, such as `name: big`.")
-        if seat.name in known:
-            raise UserError(f"{seat.where / 'name'}: {seat.name!r} is the name of {known[seat.name].where} too.")
-        known[seat.name] = seat
-    _refuse_gaps(recipe)
-    learners: Mapping[str, Lesson] = {role: lesson(recipe, role) for role in ("student", *seats(recipe))}
-    for found in learners.values():
-        _refuse_two_averages(found)
-        for index, row in found.rows:
-            for at in row.places:
-                _refuse_unknown(found, row, at, found.row(index))
-
-
-def _refuse_gaps(recipe: Recipe) -> None:
-    """A window of the recipe's stride must not leave out what a teacher of another input size would have to see."""
-    for seat in seats(recipe).values():
-        size, slide = seat.section.input_size, recipe.evaluate.slide
-        stride = slide.strides(recipe.data.size) if slide else (0, 0)
-        if size and (stride[0] > size[0] or stride[1] > size[1]):
-            raise UserError(
-                f"{seat.where / 'input_size'}: evaluate.slide moves by {list(stride)}, which leaves gaps between "
-                f"windows of {list(size)}."
-            )
-
-
-def _refuse_two_averages(found: Lesson) -> None:
-    own = [seat for seat in found.seats if seat.section.is_own]
-    if len(own) > 1:
-        raise UserError(f"{own[1].where}: a second average of the same network; one teacher of kind: ema is enough.")
-
-
-def _refuse_unknown(found: Lesson, row: Term, at: str, where: Place) -> None:
-    _, name, path = sides(at)
-    names = [seat.name for seat in found.seats if seat.name]
-    if name is not None and name not in names:
-        there = f"There are {', '.join(names)}" if names else "Its only teacher has no name"
-        raise UserError(f"{where / 'at'}: no teacher {name!r} here.{nearest(name, names)} {there}.")
-    if row.combine != "mean" and (path != LOGITS or len(found.places(at)) < 2):
-        raise UserError(f"{where / 'combine'}: {row.combine} weighs the logits of several teachers by who is right.")

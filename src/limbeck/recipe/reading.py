@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from limbeck import place
 from limbeck.place import Keys, Place, nearest
-from limbeck.recipe.lesson import refuse_unfit
+from limbeck.recipe.fitting import refuse_unfit
 from limbeck.recipe.schema import Recipe
 from limbeck.recipe.section import Section
 from limbeck.recipe.teaching import OWN

@@ -84,8 +84,9 @@ def check(recipe: Recipe, *, to_run: bool = False) -> list[str]:
         networks[role], about = _network(context, role, data, to_run)
         lines += about
         _losses(context, networks[role], [(seat.section.train, seat.where / "train")], data.num_classes)
-    for role in (*seats(recipe), "student"):
-        lines += _matches(context, role, networks, data)
+    learners = [role for role in (*seats(recipe), "student") if lesson(recipe, role).rows]
+    for role in learners:
+        lines += [f"{role} learns:"] * (len(learners) > 1) + _matches(context, role, networks, data)
     after = [(spec.qat, recipe.place / "quantize" / i / "qat") for i, spec in enumerate(recipe.quantize)]
     _losses(context, student, [(recipe.train, recipe.place / "train"), *after], data.num_classes)
     for index, spec in enumerate(recipe.quantize):

@@ -11,7 +11,6 @@ from torch import nn
 
 from limbeck.data.weight_file import state_digest
 from limbeck.recipe.lesson import Lesson, Seat, lesson
-from limbeck.record import UserError
 from limbeck.show import is_first_process
 from limbeck.stages.context import Context
 from limbeck.stages.networks import load_role
@@ -60,7 +59,6 @@ def staff_of(context: Context, role: str, student: Any, accelerator: Accelerator
 
 
 def _teacher(context: Context, found: Lesson, seat: Seat, accelerator: Accelerator) -> Teacher:
-    _refuse_precision(context, seat)
     model = load_role(context, seat.role)
     if is_first_process():
         good_enough(context, seat.role, model)
@@ -71,18 +69,12 @@ def _teacher(context: Context, found: Lesson, seat: Seat, accelerator: Accelerat
 
 
 def _own(context: Context, found: Lesson, seat: Seat, student: Any, accelerator: Accelerator) -> Average:
-    _refuse_precision(context, seat)
     refuse_unknown_paths(found, seat, student)
     average = Average(
         student, seat.section.decay or DECAY, found.paths(seat), seat.name,
         mean=student.mean, std=student.std, precision=seat.section.precision,
     )  # fmt: skip
     return average.to(accelerator.device)
-
-
-def _refuse_precision(context: Context, seat: Seat) -> None:
-    if seat.section.precision == "fp16" and context.device == "cpu":
-        raise UserError(f"{seat.where / 'precision'}: fp16 needs a GPU; bf16 and fp32 work on a CPU.")
 
 
 @contextmanager
