@@ -32,12 +32,13 @@ class Stopped(Exception):
 
 def prepare(
     tiny, samples, home, validate="own", distilled=False, stop_at=None, interrupts=None, teacher=None, views=None,
-    **settings,
+    terms=None, **settings,
 ):  # fmt: skip
     """All that a training in the folder ``home`` needs, anew.
 
     ``stop_at`` breaks off when the batches of that step are read; ``interrupts`` are the signals that come in which
-    validation; ``teacher`` makes something else of the teacher, and ``views`` is how many there are of an image.
+    validation; ``teacher`` makes something else of the teacher, and ``views`` is how many there are of an image;
+    ``terms`` makes others than the usual ones.
     """
     settings = Train.model_validate({"steps": 6} | settings)
     student = tiny(dropout=0.2)
@@ -47,7 +48,7 @@ def prepare(
     if stop_at is not None:
         data = _stopping(data, stop_at * BATCH * settings.accumulate)
     views = Views(data, Augmentation(SIZE, Resize(), Augment(scale=(0.7, 1.5), flip=True, color=0.3)), 5, views)
-    given = {"terms": _terms(), "teacher": _teacher(tiny)} if distilled else {}
+    given = {"terms": (terms or _terms)(), "teacher": _teacher(tiny)} if distilled else {}
     if teacher:
         given["teacher"] = teacher(given["teacher"])
     objective = Objective(

@@ -7,8 +7,14 @@ import pytest
 import torch
 from _training import EVERY_STEP, Stopped, prepare, same
 
+from limbeck.losses.cgd import ChannelGroups
+from limbeck.losses.mgd import MaskedGenerative
+from limbeck.losses.review import Review
+from limbeck.place import Place
+from limbeck.recipe import Ramp
 from limbeck.stop import Evicted
 from limbeck.train import checkpoint
+from limbeck.train.terms import make_term
 
 FULL = {
     "steps": 12, "accumulate": 2, "ema": 0.9, "clip": 1.0, "freeze_batch_norm": 0.8, "validate_every": 1.0,
@@ -68,6 +74,31 @@ def test_a_training_stopped_at_any_step_ends_as_if_it_had_not(begin, whole, step
     result = again.train()
     assert result.resumed_from == step
     matches(again, result, expected)
+
+
+def drawing():
+    """Terms that draw, count, train networks of their own, and come and go."""
+    torch.manual_seed(5)
+    features, logits = (torch.Size([1, 12, 8, 12]), torch.Size([1, 16, 8, 12])), (torch.Size([1, 4, 8, 12]),) * 2
+    late = Ramp(unit="steps", start=4, warmup=3, stop=11)
+    return [
+        make_term("mgd", MaskedGenerative(0.5), "backbone", features, 0.5, Ramp(), Place("r")),
+        make_term("review", Review(), ["backbone", "logits"], [features, logits], 0.5, late, Place("r")),
+        make_term("cgd", ChannelGroups(2, shuffle_every=3), "logits", logits, 1.0, Ramp(), Place("r")),
+    ]
+
+
+@pytest.mark.parametrize("step", [3, 5, 8])
+def test_losses_with_a_state_of_their_own_go_on(begin, step):
+    settings = {"distilled": True, "terms": drawing, **FULL}
+    whole = begin("whole", **settings)
+    whole.train()
+    with pytest.raises(Stopped):
+        begin(stop_at=step, **settings).train()
+    taken_up = begin(**settings)
+    assert taken_up.train().resumed_from == step
+    assert taken_up.losses() == whole.losses()
+    assert same(taken_up.student, whole.student)
 
 
 @pytest.mark.parametrize(("step", "saved"), [(2, 0), (5, 4), (11, 8)])
