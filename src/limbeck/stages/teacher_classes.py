@@ -68,7 +68,7 @@ def _names(context: Context, section: Teacher) -> tuple[str, ...]:
         from limbeck.models._torchvision import categories
 
         return categories(str((section.model_extra or {}).get("arch", "")), source)
-    return labels_of(source).classes if "/" in source else ()
+    return labels_of(source).classes if "/" in source and ":" not in section.kind else ()
 
 
 def _refuse_others(theirs: Sequence[str], ours: Sequence[str], where: Place) -> None:
