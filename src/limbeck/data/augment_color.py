@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.data.augment_hue import hue
 
-__all__ = ["color_jitter", "photometric"]
+__all__ = ["as_bytes", "color_jitter", "photometric"]
 
 Floats = NDArray[np.float32]
 
@@ -16,8 +16,11 @@ Floats = NDArray[np.float32]
 def color_jitter(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation within 1 -+ ``strength`` and hue within a tenth of it, in random order.
 
-    Draws and returns bit for bit what ``torchvision.transforms.v2.ColorJitter`` does from the same stream, in half
-    of its time: between the steps levels stay whole numbers in float32, as torch is slow to make bytes of them.
+    Draws and computes bit for bit what ``torchvision.transforms.v2.ColorJitter`` does from the same stream, in half of
+    its time: levels are whole numbers in float32 between the steps and after them, as torch is slow to make bytes.
+
+    Returns:
+        float32, 0 to 255.
     """
     order = torch.randperm(4, generator=rng).tolist()
     low, tenth = max(0.0, 1.0 - strength), strength / 10
@@ -26,7 +29,7 @@ def color_jitter(image: Tensor, strength: float, rng: torch.Generator) -> Tensor
     levels = image.contiguous().float()  # planes: several times faster than interleaved channels
     for step in order:
         levels = steps[step](levels, factors[step])
-    return _as_bytes(levels)
+    return levels
 
 
 def _drawn(low: float, high: float, rng: torch.Generator) -> float:
@@ -48,7 +51,7 @@ def _saturation(levels: Tensor, factor: float) -> Tensor:
 
 
 def _hue(levels: Tensor, turn: float) -> Tensor:
-    return hue(_as_bytes(levels), turn).float()
+    return hue(as_bytes(levels), turn).float()
 
 
 def _whole(levels: Tensor) -> Tensor:
@@ -60,8 +63,9 @@ def _grey(levels: Tensor) -> Tensor:
     return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_()[None]
 
 
-def _as_bytes(levels: Tensor) -> Tensor:
-    return torch.from_numpy(levels.numpy().astype(np.uint8))  # in a seventh of the time of torch's own
+def as_bytes(levels: Tensor) -> Tensor:
+    """Levels as uint8, if they are not yet; in a seventh of the time of torch's own conversion."""
+    return torch.from_numpy(levels.numpy().astype(np.uint8, copy=False))
 
 
 def photometric(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -31,14 +31,6 @@ def hue(image: Tensor, turn: float) -> Tensor:
     if abs(turn) > 1 / 6:
         raise ValueError(f"hue is turned by a sixth of the circle at most, not by {turn}")
     planes = image.contiguous().numpy().reshape(3, -1)
-    found, doubted = _moved(planes, turn)
-    if doubted.size:
-        found[:, doubted] = _by_the_book(planes[:, doubted], turn)
-    return torch.from_numpy(found).view(image.shape)
-
-
-def _moved(planes: Bytes, turn: float) -> tuple[Bytes, NDArray[np.intp]]:
-    """The planes [3, n] with the turn, and the pixels where roundings matter."""
     red, green, blue = planes
     steps = red >= green, green >= blue, blue >= red  # two where the middle channel grows with the hue, one elsewhere
     falls = steps[0] ^ steps[1] ^ steps[2]
@@ -48,15 +40,14 @@ def _moved(planes: Bytes, turn: float) -> tuple[Bytes, NDArray[np.intp]]:
     middle = np.maximum(less, np.minimum(more, blue))
     wall = _chosen(_mask(upward), high, low)
     level, met = _level(wall, np.maximum(wall, middle) - np.minimum(wall, middle), high - low, upward, turn)
-    moved = level.astype(np.uint8)
-    level += 2 * DOUBT
+    moved = _cut(level, planes, turn)
     swap = (wall ^ moved) & met
     by = (moved ^ swap) - middle, (wall ^ swap) - wall
     found = np.empty_like(planes)
     for channel, (own, other) in enumerate(((0, 2), (1, 0), (2, 1))):
         outer = steps[own] ^ steps[other]
         found[channel] = planes[channel] + (by[0] & ~_mask(outer)) + (by[1] & _mask(outer & (steps[own] == upward)))
-    return found, np.flatnonzero(moved != level.astype(np.uint8))
+    return torch.from_numpy(found).view(image.shape)
 
 
 def _level(wall: Bytes, way: Bytes, span: Bytes, upward: Flags, turn: float) -> tuple[Floats, Bytes]:
@@ -67,12 +58,22 @@ def _level(wall: Bytes, way: Bytes, span: Bytes, upward: Flags, turn: float) -> 
     left *= (_mask(upward) | 1).view(np.int8)  # -1 where it comes from below, 1 where it comes from above
     left += wall
     left *= LEVELS / 255
-    left -= DOUBT
     return left, met
 
 
+def _cut(level: Floats, planes: Bytes, turn: float) -> Bytes:
+    """Levels as bytes; those that roundings decide on go the long way."""
+    level -= DOUBT
+    moved = level.astype(np.uint8)
+    level += 2 * DOUBT
+    doubted = np.flatnonzero(moved != level.astype(np.uint8))
+    if doubted.size:
+        moved[doubted] = _by_the_book(planes[:, doubted], turn)
+    return moved
+
+
 def _by_the_book(planes: Bytes, turn: float) -> Bytes:
-    """The planes [3, n] through hue, saturation and value, rounded as torchvision rounds."""
+    """The middle channel by way of hue, saturation and value, rounded as torchvision rounds."""
     red, green, blue = planes
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
@@ -90,8 +91,8 @@ def _by_the_book(planes: Bytes, turn: float) -> Bytes:
     rising = (sector - whole) * saturation
     odd = whole.astype(np.uint8) & 1
     middle = np.where(odd, 1 - rising, rising + (1 - saturation)) * value
-    middle = (np.clip(middle, 0, 1) * LEVELS).astype(np.uint8)
-    return _dealt(whole.astype(np.uint8), high, middle, low)
+    found: Bytes = (np.clip(middle, 0, 1) * LEVELS).astype(np.uint8)
+    return found
 
 
 def _unit(channel: Bytes) -> Floats:
@@ -110,13 +111,3 @@ def _mask(where: Flags) -> Bytes:
 def _chosen(mask: Bytes, one: Bytes | np.uint8, other: Bytes | np.uint8) -> Bytes:
     """``np.where`` among bytes, in a tenth of its time; ``mask`` is 255 or 0."""
     return ((one ^ other) & mask) ^ other
-
-
-def _dealt(sector: Bytes, high: Bytes, middle: Bytes, low: Bytes) -> Bytes:
-    """RGB of the largest, middle and smallest channel in each sixth of the hue circle; a sixth sixth is the first."""
-    is_ = [sector == number for number in range(6)]
-    is_[0] |= sector == 6
-    red = _chosen(_mask(is_[2] | is_[3]), low, _chosen(_mask(is_[1] | is_[4]), middle, high))
-    green = _chosen(_mask(is_[4] | is_[5]), low, _chosen(_mask(is_[0] | is_[3]), middle, high))
-    blue = _chosen(_mask(is_[0] | is_[1]), low, _chosen(_mask(is_[2] | is_[5]), middle, high))
-    return np.stack((red, green, blue))

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tf
 
 from limbeck.data.augment import effects, has_effects
-from limbeck.data.augment_color import color_jitter
+from limbeck.data.augment_color import as_bytes, color_jitter
 from limbeck.data.sample import VOID, Sample
 from limbeck.recipe import Augment, Resize
 
@@ -73,7 +73,7 @@ class Augmentation:
         if self.augment.color:
             colours = color_jitter(colours, self.augment.color, rng)
         if self.has_effects:
-            colours = effects(colours, self.augment, int(torch.randint(2**62, (), generator=rng)))
+            colours = effects(as_bytes(colours), self.augment, int(torch.randint(2**62, (), generator=rng)))
         image = torch.cat([colours[: len(image) - len(rest)], rest]) if len(image) != 3 else colours
         target = None if sample.target is None else torch.from_numpy(crop.mask(sample.target, zoomed))
         return image.float().contiguous().div_(255), target
