@@ -2,7 +2,8 @@
 
 Images per second: Limbeck without a cache, with each cache, and torchvision's v2 transforms doing the same from the
 same files, all in this process and turn about. Step: a training step fed by the real loader against one on a batch that
-is always ready, turn about, for each number of worker processes.
+is always ready, turn about, for each number of worker processes; beside the ratio of their times that of this process'
+seconds of CPU, which other work on the machine moves less.
 
     python benchmarks/loading.py camvid/quick --seconds 4 --steps 25 --rounds 6 --workers 0 1
 """
@@ -98,7 +99,7 @@ def _rate(views: Any, turn: int, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled: bool) -> dict[str, float]:
+def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled: bool) -> dict[str, Any]:
     """Milliseconds of a step of the student, on a ready batch and with the loader, and their ratio."""
     context = Context(recipe, Path(tempfile.gettempdir()))
     assert recipe.train is not None
@@ -119,13 +120,18 @@ def step_ratio(recipe: Recipe, workers: int, steps: int, rounds: int, distilled:
     for index in range(len(samples)):
         _ = samples[index]  # a first epoch fills the cache
     took: dict[str, list[float]] = {"fixed": [], "real": []}
+    busy: dict[str, list[float]] = {"fixed": [], "real": []}
     for turn in range(rounds):
         for name, ticks in (("fixed", fixed), ("real", real)) if turn % 2 == 0 else (("real", real), ("fixed", fixed)):
             next(ticks)
+            start = time.process_time()
             took[name].append(_seconds(lambda ticks=ticks: next(ticks), steps))
+            busy[name].append((time.process_time() - start) / steps)
+    of_cpu = statistics.median(busy["real"]) / statistics.median(busy["fixed"])
     ratios = sorted(one / other for one, other in zip(took["real"], took["fixed"], strict=True))
     ms = {f"{name}_ms": round(1e3 * statistics.median(values), 2) for name, values in took.items()}
-    return ms | {"ratio": round(statistics.median(ratios), 3), "ratios": [round(ratio, 3) for ratio in ratios]}
+    middle = round(statistics.median(ratios), 3)
+    return ms | {"ratio": middle, "cpu_ratio": round(of_cpu, 3), "ratios": [round(ratio, 3) for ratio in ratios]}
 
 
 def untrained_teacher(context: Context) -> Teacher:
@@ -159,7 +165,7 @@ def main() -> None:
         f"{'distilled' if distilled else 'plain'}, {workers} workers": step_ratio(
             recipe, workers, given.steps, given.rounds, distilled
         )
-        for distilled in (False, True)[: 1 + bool(recipe.distil)]
+        for distilled in (False, True)[: 1 + bool(recipe.distil.terms)]
         for workers in given.workers
     }
     found = {"recipe": recipe.name, "threads": physical_cores(), "images_per_second": rates, "step": steps}

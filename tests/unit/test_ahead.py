@@ -1,10 +1,12 @@
+import os
+import sys
 import threading
 import time
 
 import pytest
 import torch
 
-from limbeck.data.ahead import DEPTH
+from limbeck.data.ahead import DEPTH, NICE, THREADS
 from limbeck.data.transforms import Augmentation
 from limbeck.data.views import Views, load
 from limbeck.recipe import Augment, Resize
@@ -47,15 +49,15 @@ def test_only_a_few_batches_wait(samples):
     batches = iter(load(views(Counted(6)), KEYS, 0))
     next(batches)
     time.sleep(0.5)
-    assert 2 <= Counted.reads <= 2 * (DEPTH + 2)
+    assert 2 <= Counted.reads <= 2 * (DEPTH + 1)
     batches.close()
 
 
-def test_the_thread_ends_with_its_use(samples):
+def test_the_threads_end_with_their_use(samples):
     before = threads()
     batches = iter(load(views(samples(6)), KEYS, 0))
     next(batches)
-    assert len(threads()) == len(before) + 1
+    assert len(threads()) == len(before) + THREADS
     batches.close()
     assert threads() == before
     for _ in load(views(samples(6)), KEYS, 0):
@@ -76,6 +78,26 @@ def test_a_mistake_comes_with_its_batch(samples):
     with pytest.raises(UserError, match=r"^tiny-3: broken$"):
         next(batches)
     assert threads() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_training_goes_before(samples):
+    """At the same priority a step of a small network took 1.13 of its time, at this one 1.06."""
+    inside = []
+
+    class Asks(samples):
+        def __getitem__(self, index):
+            inside.append(priority())
+            return super().__getitem__(index)
+
+    before = priority()
+    for _ in load(views(Asks(6)), KEYS, 0):
+        assert priority() == before
+    assert set(inside) == {NICE}
+
+
+def priority():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 def test_the_number_of_threads_stays(samples):

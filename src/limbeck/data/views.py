@@ -77,7 +77,7 @@ def _augmented(augmentation: Augmentation, sample: Sample, rng: torch.Generator)
 
 
 def load(views: Views, batches: Batches | Sequence[list[tuple[int, int]]], workers: int) -> Iterable[Batch]:
-    """The given batches; ``workers`` processes prepare them ahead, or a thread where there are none."""
+    """The given batches; ``workers`` processes prepare them ahead, or threads where there are none."""
     if not workers:
         return Ahead(views, batches)
     if isinstance(views.samples, Remembered | Joined) and multiprocessing.get_start_method() == "fork":

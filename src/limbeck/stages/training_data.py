@@ -124,7 +124,7 @@ ENOUGH_SHARED = 2**30
 
 
 def enough_workers(device: str) -> int:
-    """Processes that keep the device busy: up to eight beside a GPU; a thread beside a CPU, which has work enough."""
+    """Processes that keep the device busy: up to eight beside a GPU; threads beside a CPU, which has work enough."""
     if device == "cpu" or (SHARED.is_dir() and shutil.disk_usage(SHARED).free < ENOUGH_SHARED):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
