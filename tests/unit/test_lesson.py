@@ -10,6 +10,8 @@ from limbeck.run import _forced
 from limbeck.stages.context import Context
 from limbeck.stages.licences import terms
 from limbeck.stages.plan import plan
+from limbeck.stages.replay import form_of
+from limbeck.train.keep import Top, Whole
 
 HEAD = """\
 name: x
@@ -206,3 +208,10 @@ def test_licences_follow_the_chain(recipe):
 def test_what_builds_on_a_teacher_is_done_again_with_it(recipe, tmp_path, force, again):
     everything = plan(Context(recipe(CHAIN), tmp_path / "run"))
     assert _forced(everything, force) == again | {"export", "evaluate", "bench"}
+
+
+def test_what_the_average_says_is_never_kept_in_part(recipe):
+    found = lesson(recipe(CHAIN, "distil.cache=replay", "distil.keep=3"), "student")
+    assert isinstance(form_of(found, [], "own:logits"), Whole)
+    assert isinstance(form_of(found, [], "assistant:logits"), Top)
+    assert isinstance(form_of(found, [], "assistant:encoder.2"), Whole)

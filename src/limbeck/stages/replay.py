@@ -84,10 +84,16 @@ def shapes_at(found: Lesson, terms: Sequence[Term]) -> Shapes:
 def form_of(found: Lesson, terms: Sequence[Term], place: str) -> Form:
     """What is kept of the outputs at a place."""
     keep = found.distil.keep
-    if keep == "full" or place.rpartition(":")[2] != LOGITS:
+    if keep == "full" or not _kept_in_part(found, place):
         return Whole()
     asked = {_temperature(term) for term in terms if place in term.sources}
     return Top(keep, tuple(sorted(asked)))
+
+
+def _kept_in_part(found: Lesson, place: str) -> bool:
+    """Whether a place is one of logits that are kept; the learner's own average is asked each time."""
+    name, _, path = place.rpartition(":")
+    return path == LOGITS and name in {seat.name for seat in found.networks}
 
 
 def _temperature(term: Term) -> float:
@@ -104,7 +110,7 @@ def refuse_keep(found: Lesson, terms: Sequence[Term]) -> None:
     if keep == "full":
         return
     for term in terms:
-        if all(place.rpartition(":")[2] != LOGITS for place in term.sources):
+        if not any(_kept_in_part(found, place) for place in term.sources):
             continue
         classes = next(iter(term.sources.values()))[1]
         if keep >= classes:
