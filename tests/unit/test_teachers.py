@@ -178,6 +178,13 @@ def test_other_classes_are_refused_with_what_would_work():
         _refuse_others(("sky", "road", "car", "bus"), OURS, WHERE)
 
 
+def test_what_nobody_named_is_taken_in_the_datas_order():
+    ours = ["road", "sky", "car"]
+    _refuse_others(["LABEL_0", "LABEL_1", "LABEL_2"], ours, Place("r.yaml"))  # as transformers writes it
+    with pytest.raises(UserError, match="2 classes, the data have 3"):
+        _refuse_others(["LABEL_0", "LABEL_1"], ours, Place("r.yaml"))
+
+
 RECIPE = """\
 name: x
 data: {kind: scenes, size: [32, 32], training: 4, validation: 2, batch: 2}

@@ -72,7 +72,8 @@ def _names(context: Context, section: Teacher) -> tuple[str, ...]:
 
 
 def _refuse_others(theirs: Sequence[str], ours: Sequence[str], where: Place) -> None:
-    if not theirs or [plain_name(name) for name in theirs] == [plain_name(name) for name in ours]:
+    unnamed = [f"LABEL_{index}" for index in range(len(ours))]  # what transformers writes where nobody gave names
+    if not theirs or list(theirs) == unnamed or list(map(plain_name, theirs)) == list(map(plain_name, ours)):
         return
     same = {plain_name(name) for name in theirs} == {plain_name(name) for name in ours}
     differing = [n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if plain_name(a) != plain_name(b)]
