@@ -259,7 +259,12 @@ def test_a_library_s_name_is_looked_up_and_not_fetched(checked, mine, tmp_path, 
 
 @pytest.mark.parametrize(
     "change",
-    ["evaluate.slide={overlap: 0.5}", "evaluate.boundary=true", "data.augment={scale: [0.5, 1.0], max_share: 0.5}"],
+    [
+        "evaluate.slide={overlap: 0.5}",
+        "evaluate.boundary=true",
+        "data.augment={scale: [0.5, 1.0], max_share: 0.5}",
+        "distil.0.edges={width: 3}",
+    ],
 )
 def test_what_only_maps_have_is_not_asked_of_a_classifier(change):
     with pytest.raises(UserError, match="a classifier sees the whole image"):
@@ -294,3 +299,19 @@ def test_teachers_of_other_sizes_have_strides_of_their_own(checked, mine):
         "2x16x16",
         "2",
     ]
+
+
+TAUGHT = "teacher: {kind: compact_unet, width: 8, stages: 3, train: {steps: 1}}\n"
+
+
+def test_a_term_that_never_has_a_weight_is_named(checked, mine):
+    late = TAUGHT + "distil: [{kind: kd}, {kind: cwd, schedule: {unit: steps, start: 9}}]\n"
+    (said,) = [line for line in checked(late, "train.steps=9") if "never has" in line]
+    assert said.endswith("r.yaml:7: distil.terms.1: cwd never has a weight: it starts at step 9, and there are 9 steps")
+    assert not [line for line in checked(late, "train.steps=10") if "never has" in line]
+
+
+def test_what_compares_classes_is_not_for_features(checked, mine):
+    with pytest.raises(UserError, match=r"distil.terms.0.at: dkd compares classes, .* gives 32 channels for 2 classes"):
+        checked(TAUGHT + "distil: [{kind: dkd, at: encoder.1 -> encoder.2}]\n")
+    assert checked(TAUGHT + "distil: [{kind: dkd}, {kind: ifvd, at: encoder.1 -> encoder.2}]\n")

@@ -105,6 +105,18 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
             BASE + "distil: [{kind: kd, schedule: {start: 0.5, stop: 0.5}}]\n",
             "r.yaml:5: distil.terms.0.schedule: stop 0.5 is not after start 0.5",
         ),
+        (
+            BASE + "distil: [{kind: kd, schedule: {start: 0.5, decay: [0, 0.1]}}]\n",
+            "r.yaml:5: distil.terms.0.schedule: decay ends at 0.1, not after start 0.5: the weight would always be 0",
+        ),
+        (
+            BASE + "distil: [{kind: kd, schedule: {start: 1}}]\n",
+            "r.yaml:5: distil.terms.0.schedule: start 1 is the end of the training",
+        ),
+        (BASE + "distil: [{kind: kd, at: -> logits}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
+        (BASE + "distil: [{kind: kd, at: 'a -> big:'}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
+        (BASE + "distil: [{kind: kd, at: a -> b -> c}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
+        (BASE + "distil: {keep: true}\n", "r.yaml:5: distil.keep: keep is `full`"),
         (BASE + "distil: {cache: replai}\n", "r.yaml:5: distil.cache: Input should be 'online' or 'replay'"),
         (BASE + "distil: {keep: none}\n", "r.yaml:5: distil.keep: keep is `full`, or how many of the most likely"),
         (BASE + "distil: {keep: 0}\n", "r.yaml:5: distil.keep: keep is `full`"),

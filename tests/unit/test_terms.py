@@ -4,7 +4,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from limbeck.losses.attention import Attention
+from limbeck.losses.cosine import Cosine
 from limbeck.losses.cwd import ChannelWise
+from limbeck.losses.hint import Hint
 from limbeck.losses.ifvd import IntraClassVariation
 from limbeck.losses.kd import KnowledgeDistillation
 from limbeck.losses.lovasz import Lovasz
@@ -161,6 +163,18 @@ def test_a_band_of_edges_is_as_wide_on_the_grid_that_is_compared():
     assert (one.loss.weights[0] == 0).nonzero()[:, 1].unique().tolist() == [5, 6]
     one(torch.randn(1, 4, 8, 12), torch.randn(1, 4, 8, 12), None, 0.5)
     assert one.loss.weights is None, "without labels there are no edges"
+
+
+@pytest.mark.parametrize("weight", [0.0, 4.0])
+def test_batches_without_labels_have_no_edges_to_weigh(weight):
+    """Weights of 1, for losses that look at void too."""
+    student, teacher = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
+    void = torch.full((2, 8, 12), 255)
+    for loss in (Hint(), Cosine(), KnowledgeDistillation(mask="all"), ChannelWise()):
+        plain, weighed = (
+            make_term("x", loss, "logits", SAME, 1.0, EVEN, WHERE, e) for e in (None, Edges(weight=weight))
+        )
+        torch.testing.assert_close(weighed(student, teacher, void, 0.5), plain(student, teacher, void, 0.5))
 
 
 def test_edges_are_for_losses_that_take_weights():

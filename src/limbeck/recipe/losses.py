@@ -34,6 +34,12 @@ class Ramp(Section):
             raise ValueError(f"decay ends at {self.decay[1]}, before it begins at {self.decay[0]}")
         if self.stop is not None and self.stop <= self.start:
             raise ValueError(f"stop {self.stop} is not after start {self.start}: the weight would always be 0")
+        if self.decay and self.decay[1] <= self.start:
+            raise ValueError(
+                f"decay ends at {self.decay[1]}, not after start {self.start}: the weight would always be 0"
+            )
+        if self.unit == "share" and self.start == 1:
+            raise ValueError("start 1 is the end of the training: the weight would always be 0")
         return self
 
 
@@ -73,7 +79,8 @@ class Term(Component):
     @field_validator("at", mode="before")
     @classmethod
     def _paths(cls, at: Any) -> Any:
-        if isinstance(at, str) or (isinstance(at, list) and at and all(isinstance(path, str) for path in at)):
+        each = [at] if isinstance(at, str) else at
+        if isinstance(each, list) and each and all(isinstance(path, str) and _is_place(path) for path in each):
             return at
         raise ValueError("at is logits, a path, student.path -> teacher.path, or a list of such")
 
@@ -81,3 +88,9 @@ class Term(Component):
     def places(self) -> list[str]:
         """``at`` as a list."""
         return [self.at] if isinstance(self.at, str) else self.at
+
+
+def _is_place(at: str) -> bool:
+    """Whether it names something on each side of at most one arrow."""
+    sides = at.split("->")
+    return len(sides) <= 2 and all(side.rpartition(":")[2].strip() for side in sides)

@@ -116,7 +116,7 @@ class Qat(Train):
 
 
 def _all_or_some(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
-    if value != "full" and (not isinstance(value, int) or value < 1):
+    if value != "full" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError("keep is `full`, or how many of the most likely classes")
     return value
 

@@ -210,15 +210,19 @@ def _without_download(section: Model) -> dict[str, Any]:
 def _matches(context: Context, role: str, networks: Mapping[str, Any], data: _Data) -> list[str]:
     """The table of what is compared with what, at which sizes, through which projector; what will be kept of it."""
     from limbeck.stages.compat import meanings
-    from limbeck.stages.matched import matched, table
+    from limbeck.stages.matched import matched, never, table
     from limbeck.stages.objective import make_terms
     from limbeck.stages.replay import describe_cache
+    from limbeck.stages.training_data import plan_for
 
     found = lesson(context.recipe, role)
     asked = {seat.name: networks[role if seat.section.is_own else seat.role] for seat in found.seats}
     rows = make_terms(context, found, networks[role], asked)
+    settings = context.section(role).train if role != "student" else context.recipe.train
+    planned = plan_for(context, role, settings).steps if rows and settings and data.images is not None else None
     return [
         *table(matched(context, rows)),
+        *(never(rows, planned) if planned else ()),
         *meanings(found, context.recipe.root),
         *describe_cache(found, rows, data.images),
     ]

@@ -11,6 +11,7 @@ from limbeck.data.transforms import input_size
 from limbeck.data.weights import Report, encoder_parts
 from limbeck.place import Place, placed
 from limbeck.recipe import Model, Train
+from limbeck.recipe.lesson import lesson, seats
 from limbeck.record import UserError
 from limbeck.stages.context import WEIGHT_SUFFIXES, Context
 
@@ -91,6 +92,8 @@ def refuse_keys_of_maps(context: Context) -> None:
         (recipe.place / "evaluate" / "boundary", scored.boundary),
         (recipe.place / "data" / "augment" / "max_share", augment.max_share < 1),
     ]
+    for found in (lesson(recipe, role) for role in (*seats(recipe), "student")):
+        asked += [(found.row(index) / "edges", row.edges is not None) for index, row in found.rows]
     for where, given in asked:
         if given and not context.task.dense:
             raise UserError(f"{where}: a classifier sees the whole image and has no map of classes; leave this out.")

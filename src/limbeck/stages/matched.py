@@ -10,7 +10,7 @@ from limbeck.recipe.lesson import TEACHER
 from limbeck.stages.context import Context
 from limbeck.train.terms import Match, Term
 
-__all__ = ["in_words", "matched", "say_matched", "table"]
+__all__ = ["in_words", "matched", "never", "say_matched", "table"]
 
 HEAD = ("term", "student", "stride", "teacher", "stride", "trained beside", "weight", "schedule")
 NOTHING = "-"
@@ -94,9 +94,18 @@ def _stride(side: dict[str, Any]) -> str:
     return NOTHING if side["stride"] is None else "x".join(dict.fromkeys(f"{part:g}" for part in side["stride"]))
 
 
-def say_matched(context: Context, terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """Print the table before a training begins; returns its rows, for the stage's record."""
+def never(terms: Sequence[Term], steps: int) -> list[str]:
+    """A line for each term that has no weight in any of so many steps."""
+    return [
+        f"{term.where}: {term.name} never has a weight: it {in_words(term.ramp)}, and there are {steps:,} steps"
+        for term in terms
+        if not any(term.strength((step + 0.5) / steps, steps) for step in range(steps))
+    ]
+
+
+def say_matched(context: Context, terms: Sequence[Term], steps: int) -> list[dict[str, Any]]:
+    """Print the table before a training of so many steps begins; returns its rows, for the stage's record."""
     rows = matched(context, terms)
-    for line in table(rows):
+    for line in (*table(rows), *never(terms, steps)):
         show.say(line)
     return rows

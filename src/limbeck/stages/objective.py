@@ -141,10 +141,21 @@ def _term(
         (mine[student], combined_shape(list(own.values()), where / "at"))
         for (student, _, _), own in zip(paths, sources, strict=True)
     ]
+    if getattr(loss, "reads_labels", False) and not getattr(loss, "any_channels", False):
+        _refuse_features(row, where, pairs[0][1], mine[LOGITS][1])
     weight = row.weight or preset.weight_on((*pairs[0][1][:2], *compared(*pairs[0])))
     places = [f"{student} -> {teacher}" for student, _, teacher in paths]
     at, pair = (places[0], pairs[0]) if isinstance(row.at, str) else (places, pairs)
     return make_term(name, loss, at, pair, weight, row.schedule, where, row.edges, row.combine, sources)
+
+
+def _refuse_features(row: TermSection, where: Place, teacher: torch.Size, classes: int) -> None:
+    """A loss that reads labels and compares channel with channel takes channels for classes."""
+    if teacher[1] != classes:
+        raise UserError(
+            f"{where / 'at'}: {row.kind} compares classes, and {row.places[0]} gives {teacher[1]} channels for "
+            f"{classes} classes; compare logits."
+        )
 
 
 def refuse_unknown_paths(found: Lesson, seat: Seat, model: nn.Module) -> None:

@@ -158,20 +158,16 @@ def _train(context: Context, prepared: GraphModule, student: Any, qat: Qat, labe
     terms = make_terms(context, staff.lesson, student, staff.everyone)
     if len(terms) < len(context.recipe.distil.terms):
         show.say("qat: terms on features, or on the student's own average alone, are left out; those on logits stay")
-    matches = say_matched(context, terms)
+    plan = plan_for(context, role, qat)
+    matches = say_matched(context, terms, plan.steps)
     quantized_on(prepared)
     _keep_encoder(prepared, student)
     prepared = prepared.to(accelerator.device)
     sources = kept_or_asked(context, role, staff, terms, "fp32")
     objective = make_objective(context, prepared, qat, terms, sources, graph_modes(prepared, qat), student)
     with unchanged(staff):
-        result = train(
-            plan_for(context, role, qat),
-            objective,
-            views_of(context, role),
-            validator(context, prepared, student),
-            accelerator,
-        )
+        views, validate = views_of(context, role), validator(context, prepared, student)
+        result = train(plan, objective, views, validate, accelerator)
     accelerator.wait_for_everyone()
     prepared.cpu()
     return asdict(result) | ({"terms": matches} if matches else {})

@@ -79,8 +79,8 @@ def _train(context: Context, role: str, model: nn.Module, settings: Train) -> di
     terms = make_terms(context, staff.lesson, model, staff.everyone)
     sources = kept_or_asked(context, role, staff, terms, settings.precision)
     objective = make_objective(context, model, settings, terms, sources, own=staff.own)
-    matches = say_matched(context, terms)
     plan = plan_for(context, role, settings)
+    matches = say_matched(context, terms, plan.steps)
     with unchanged(staff):
         result = train(plan, objective, views_of(context, role), validator(context, model, role=role), accelerator)
     accelerator.wait_for_everyone()

@@ -153,11 +153,14 @@ def compared(student: tuple[int, ...], teacher: tuple[int, ...]) -> tuple[int, .
 
 
 def weighed(target: Int[Tensor, "n h w"], wanted: Edges) -> Float[Tensor, "n h w"]:
-    """Weights of positions, of mean 1 where there is no void: one in a band around each edge, another elsewhere."""
+    """Weights of positions, of mean 1 where there is no void: one in a band around each edge, another elsewhere.
+
+    All 1 where all is void; where everything else is in a band of weight 0, 0 there and 1 at void.
+    """
     weights = torch.where(edges(target, wanted.width), wanted.weight, 1.0)
     valid = target != VOID
     mean = torch.where(valid, weights, 0.0).sum() / valid.sum().clamp(min=1)
-    return weights / mean.clamp(min=torch.finfo(torch.float32).tiny)
+    return weights / torch.where(mean > 0, mean, 1.0)
 
 
 def make_term(
