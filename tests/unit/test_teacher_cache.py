@@ -315,3 +315,12 @@ def test_terms_compare_at_the_teachers_grid_where_no_more_is_known():
 def test_the_file_says_what_it_is_of(begin):
     header = begin().path.read_bytes()[:4096].rstrip(b"\0")
     assert json.loads(header) == {"made_by": 1, **ABOUT, "images": 5, "views": 2, "shape": [2, 3, 4]}
+
+
+@pytest.mark.parametrize("form", [Whole(), Top(2, (1.0,))], ids=["whole", "top"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nothing_is_kept_that_is_not_finite(form, value):
+    logits = torch.zeros(1, 4, 2, 3)
+    logits[0, 1, 1, 1] = value
+    with pytest.raises(UserError, match=r"teacher\.logits: "):
+        form.pack(logits, "logits")

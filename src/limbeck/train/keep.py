@@ -76,8 +76,14 @@ class Top:
         return (*output[2:], 2 * self.count + len(self.temperatures))
 
     def pack(self, output: Tensor, place: str) -> Block:
-        """Find the most likely classes; logits are counted from the largest."""
+        """Find the most likely classes; logits are counted from the largest.
+
+        Raises:
+            UserError: If a value is not finite.
+        """
         logits = output.float()
+        if not torch.isfinite(logits).all():
+            raise UserError(f"teacher.{place}: gives values that are not finite; `precision: fp32` may help it.")
         best, classes = logits.topk(self.count, dim=1)
         top = best[:, :1]
         others = (logits - top).scatter(1, classes, -torch.inf)
