@@ -109,6 +109,21 @@ def test_words_choose_among_the_terms_of_the_recipe(recipe: Path) -> None:
         cells(read(recipe), split_axes(["distil=kd+pkd"])[1])
 
 
+def test_words_for_terms_keep_the_cache_and_none_has_no_baseline(recipe: Path) -> None:
+    common = ["matrix={}", "baseline=true", "distil.cache=replay", "distil.views=3"]
+    _, axes = split_axes(["distil=none,kd,[{kind: cwd}],{terms: [{kind: dist}]}"])
+    runs = [read(recipe, [*common, *cell.overrides]) for cell in cells(read(recipe, common), axes)]
+    assert [(run.baseline, run.distil.cache, run.distil.views) for run in runs] == [
+        (False, "replay", 3), (True, "replay", 3), (True, "replay", 3), (True, "online", 8),
+    ]  # fmt: skip
+
+
+def test_the_sweep_of_the_docs_has_runs() -> None:
+    plain, axes = split_axes(["distil=none,kd,kd+cwd", "seed=0,1,2"])
+    found = cells(read("demo", plain), axes)
+    assert len([read("demo", [*plain, *cell.overrides]) for cell in found]) == 9
+
+
 def test_equal_names_are_refused(recipe: Path) -> None:
     with pytest.raises(UserError, match=r"matrix.*'table-width-4'"):
         cells(read(recipe, ["matrix={}"]), {"student.width": [4, 4]})

@@ -87,9 +87,17 @@ def values_of(
         return [Value(name, name, tuple(override(k, v) for k, v in new.items())) for name, new in axis.items()]
     if key == "distil":
         axis = [_own_terms(recipe, value) if isinstance(value, str) else value for value in axis]
-    shown = "" if key == "distil" else f"{key if whole_key else key.rpartition('.')[2]}-"
+        return [Value(str(label), label, _taught_by(value)) for label, value in zip(labels(axis), axis, strict=True)]
+    shown = f"{key if whole_key else key.rpartition('.')[2]}-"
     named = zip(labels(axis), axis, strict=True)
     return [Value(f"{shown}{label}", label, (override(key, value),)) for label, value in named]
+
+
+def _taught_by(value: Any) -> tuple[str, ...]:
+    """Terms in place of the recipe's, whose cache and views stay; without any there is nothing to be a baseline of."""
+    if isinstance(value, dict):
+        return (override("distil", value),)
+    return (override("distil.terms", value),) if value else (override("distil.terms", []), override("baseline", False))
 
 
 def _own_terms(recipe: Recipe, word: str) -> list[dict[str, Any]]:
