@@ -1,6 +1,7 @@
 """What a sweep's table says, against sums by hand: means, gains, times, and what is missing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_what_is_level_is_named(study):
     table = study(("none", "kd"), lift=0.0)
     assert not table["leader"]["resolved"]
     assert any(note.startswith("No gain over the control is resolved") for note in table["notes"])
+
+
+def test_a_resolved_loss_is_no_gain(tmp_path):
+    folder = fake_sweep(tmp_path, ("none", "kd"))
+    for seed in (0, 1, 2):
+        shutil.rmtree(tmp_path / f"study-kd-seed-{seed}")
+        fake_cell(tmp_path, f"study-kd-seed-{seed}", "kd", seed, lift=-0.05)
+    table = tabulate(results.read(folder), draws=1000)
+    gain = by_method(table)["kd"]["gain"]
+    assert gain["resolved"]
+    assert gain["value"] < 0
+    assert (table["leader"]["method"], table["leader"]["resolved"]) == ("none", False)
+    assert "Worse than the control, and resolved: kd." in table["notes"]
+    assert not [note for note in table["notes"] if "but its gain" in note]
 
 
 def test_a_single_seed_resolves_nothing(study):

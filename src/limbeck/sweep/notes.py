@@ -24,10 +24,14 @@ def _result(table: Json) -> Iterator[str]:
     elif leader["resolved"]:
         told = f"{leader['method']} scores best, and its gain over the control is resolved."
         yield told + (f" It is not told apart from {_list(leader['level_with'])}." if leader["level_with"] else "")
-    elif not any(row["gain"]["resolved"] for row in compared):
+    elif not any(row["gain"]["resolved"] and row["gain"]["value"] > 0 for row in compared):
         yield "No gain over the control is resolved: other images or other seeds could turn its sign."
-    else:
+    elif leader["method"] in [row["method"] for row in compared]:
         yield f"{leader['method']} has the highest mean, but its gain over the control is not resolved."
+    else:
+        yield f"{leader['method']} has the highest mean, and learns from labels alone."
+    if lost := [row["method"] for row in compared if row["gain"]["resolved"] and row["gain"]["value"] < 0]:
+        yield f"Worse than the control, and resolved: {_list(lost)}."
     if len(compared) > 1:
         chance = f"{0.05 * len(compared):.2g}"
         yield f"Of {len(compared)} comparisons without a true difference, up to {chance} would look resolved by chance."

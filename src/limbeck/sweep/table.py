@@ -113,7 +113,8 @@ def _lead(rows: list[Json], found: list[Method], drawn: Drawn) -> Json | None:
     apart = [other.label for other, gain in rivals if gain and gain["resolved"]]
     close = [other.label for other, gain in rivals if not (gain and gain["resolved"])]
     own = best["gain"]
-    return {"method": best["method"], "resolved": bool(own and own["resolved"]), "ahead_of": apart, "level_with": close}
+    resolved = bool(own and own["resolved"] and own["value"] > 0)
+    return {"method": best["method"], "resolved": resolved, "ahead_of": apart, "level_with": close}
 
 
 def _files(method: Method, score: str) -> list[Json]:
