@@ -12,6 +12,8 @@ from limbeck.recipe import Recipe, read
 from limbeck.record import UserError
 from limbeck.sweep import search as module
 from limbeck.sweep.children import Sweep
+from limbeck.sweep.folder import opened
+from limbeck.sweep.pool import Pool
 from limbeck.sweep.space import cell, corners
 
 pytest.importorskip("optuna", reason="limbeck[search] is not installed")
@@ -148,6 +150,36 @@ def test_what_cannot_be_searched_is_refused(
         change = f"search.space={{{key}: {value}}}"
     assert called(monkeypatch, "search", str(recipe), change) == 2
     assert message in capsys.readouterr().err
+
+
+def test_processes_that_begin_together_draw_different_trials(recipe: Path, tmp_path: Path) -> None:
+    wanted, path = read(recipe, ["search.sampler=random"]), tmp_path / "search"
+    folder = opened(path, wanted.name, str(recipe), (), ())
+    studies = [module._study(wanted, path) for _ in range(2)]
+    pools = [Pool(folder, [{}]) for _ in studies]
+    trials = [module._next(wanted, study, pool, 8) for study, pool in zip(studies, pools, strict=True)]
+    rates = [trial.params["train.optimizer.lr"] for trial in trials if trial is not None]
+    assert len(set(rates)) == 2
+    assert [entry["name"] for entry in json.loads((path / "sweep.json").read_text())["cells"]] == [
+        "table-trial-000", "table-trial-001",
+    ]  # fmt: skip
+
+
+def test_a_trial_may_be_told_by_two_processes(recipe: Path, tmp_path: Path, scored: None) -> None:
+    study = module._study(read(recipe), tmp_path / "search")
+    study.ask(module.distributions(read(recipe)))
+    sweep = Sweep(str(recipe), (), ())
+    for code in (0, 0, 2):
+        module._tell(sweep, study, 0, code)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]
+
+
+def test_a_row_that_only_some_trials_have_is_refused(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search.space={quantize: [[], [{kind: pt2e, target: onnxruntime}]]}", "quantize={kind: pt2e}", "bench={}"]
+    assert called(monkeypatch, "search", str(recipe), *words) == 2
+    assert "search.row names one that all have, such as student.fp32.eager" in capsys.readouterr().err
 
 
 def test_without_optuna_the_extra_is_named(

@@ -18,7 +18,10 @@ from limbeck.sweep.space import cell, corners, distributions, searched
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, Trial
+
+    from limbeck.stages.rows import Row
 
 __all__ = ["search"]
 
@@ -49,13 +52,16 @@ def search(sweep: Sweep, trials: int | None) -> Json:
     wanted = searched(recipe)
     if wanted.latency and sweep.workers > 1:
         raise UserError(f"--workers {sweep.workers}: latency is measured by one run at a time; leave it out.")
-    _row(recipe)
+    row = _row(recipe)
     for corner in corners(recipe):
-        check(sweep.recipe(corner), to_run=True)
+        run = sweep.recipe(corner)
+        _refuse_other_rows(recipe, run, row)
+        check(run, to_run=True)
     path = runs_root() / f"{recipe.name}-search"
     study = _study(recipe, path)
-    known = [cell(recipe, trial.number, trial.params) for trial in study.get_trials(deepcopy=False)]
-    folder = opened(path, recipe.name, sweep.source, sweep.overrides, known)
+    with locked(path / "locks" / "search"):  # no other process draws a trial between the two
+        known = [cell(recipe, trial.number, trial.params) for trial in study.get_trials(deepcopy=False)]
+        folder = opened(path, recipe.name, sweep.source, sweep.overrides, known)
     _do(sweep, study, Pool(folder, slots(sweep.workers, sweep.gpus)), trials or wanted.trials)
     found = _described(recipe, study, path)
     write_json(path / "search.json", found)
@@ -79,9 +85,15 @@ def _study(recipe: Recipe, path: Path) -> "Study":
     if study.user_attrs.setdefault("recipe", _compared(recipe)) != _compared(recipe):
         raise UserError(f"{journal}: these trials were of another recipe; give this search a name with name=...")
     study.set_user_attr("recipe", _compared(recipe))
-    kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    study.sampler = kinds[wanted.sampler](seed=recipe.seed + len(study.get_trials(deepcopy=False)))
     return study
+
+
+def _sampler(recipe: Recipe, trials: int) -> "BaseSampler":
+    """What draws the next trial: seeded by the number of those before, so that no two processes draw the same."""
+    from optuna.samplers import RandomSampler, TPESampler
+
+    kinds = {"tpe": TPESampler, "random": RandomSampler}
+    return kinds[searched(recipe).sampler](seed=recipe.seed + trials)
 
 
 def _compared(recipe: Recipe) -> str:
@@ -132,6 +144,7 @@ def _next(recipe: Recipe, study: "Study", pool: Pool, trials: int) -> "Trial | F
                 return trial
         if len(known) >= trials:
             return None
+        study.sampler = _sampler(recipe, len(known))
         new = study.ask(distributions(recipe))
         run = cell(recipe, new.number, new.params)
         pool.folder.add(run)
@@ -148,10 +161,10 @@ def _tell(sweep: Sweep, study: "Study", trial: int, code: int) -> None:
     recipe, drawn = sweep.recipe(), study.get_trials(deepcopy=False)[trial].params
     values = _measured(recipe, sweep.recipe(cell(recipe, trial, drawn))) if code == 0 else []
     known = [value for value in values if value is not None]
-    if known and known == values:
-        study.tell(trial, known)
+    if known and known == values:  # another process may have taken the run up and told the same
+        study.tell(trial, known, skip_if_finished=True)
     else:
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _measured(recipe: Recipe, done: Recipe) -> list[float | None]:
@@ -173,10 +186,7 @@ def _row(recipe: Recipe) -> str:
     Raises:
         UserError: If the recipe names a row that its runs will not have.
     """
-    from limbeck.stages.context import Context
-    from limbeck.stages.rows import rows
-
-    own = [row for row in rows(Context(recipe, Path())) if row.model == "student"]
+    own = _own_rows(recipe)
     wanted = searched(recipe).row
     if wanted is not None and wanted not in [row.id for row in own]:
         known = ", ".join(row.id for row in own)
@@ -184,6 +194,23 @@ def _row(recipe: Recipe) -> str:
     integer = [row.id for row in own if row.target == row.runtime and not row.label.endswith("-ptq")]
     plain = [row.id for row in own if row.runtime == "onnxruntime" and row.precision == "fp32"]
     return wanted or [own[0].id, *plain[-1:], *integer[-1:]][-1]
+
+
+def _own_rows(recipe: Recipe) -> "list[Row]":
+    from limbeck.stages.context import Context
+    from limbeck.stages.rows import rows
+
+    return [row for row in rows(Context(recipe, Path())) if row.model == "student"]
+
+
+def _refuse_other_rows(recipe: Recipe, run: Recipe, row: str) -> None:
+    known = [own.id for own in _own_rows(run)]
+    if row not in known:
+        place = recipe.place / "search"
+        raise UserError(
+            f"{place}: {row} counts, and not all that may be tried has it; search.row names one that all have, such as "
+            f"{known[0]}."
+        )
 
 
 def _described(recipe: Recipe, study: "Study", path: Path) -> Json:
