@@ -315,3 +315,10 @@ def test_what_compares_classes_is_not_for_features(checked, mine):
     with pytest.raises(UserError, match=r"distil.terms.0.at: dkd compares classes, .* gives 32 channels for 2 classes"):
         checked(TAUGHT + "distil: [{kind: dkd, at: encoder.1 -> encoder.2}]\n")
     assert checked(TAUGHT + "distil: [{kind: dkd}, {kind: ifvd, at: encoder.1 -> encoder.2}]\n")
+
+
+def test_a_teachers_file_may_be_elsewhere_until_it_runs_too(checked, mine, tmp_path):
+    taught = "teacher: {kind: compact_unet, width: 4, stages: 2, weights: t.safetensors}\ndistil: [{kind: kd}]\n"
+    assert checked(taught)
+    with pytest.raises(UserError, match=r"r\.yaml:6: teacher\.weights: t\.safetensors: no such weight file"):
+        check(read(tmp_path / "r.yaml"), to_run=True)

@@ -116,6 +116,10 @@ def test_reserved_keys_are_the_sections_and_the_rest_the_components(recipe):
         (BASE + "distil: [{kind: kd, at: -> logits}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
         (BASE + "distil: [{kind: kd, at: 'a -> big:'}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
         (BASE + "distil: [{kind: kd, at: a -> b -> c}]\n", "r.yaml:5: distil.terms.0.at: at is logits, a path,"),
+        (
+            BASE + "distil: [{kind: kd, weight: .inf}]\n",
+            "r.yaml:5: distil.terms.0.weight: Input should be a finite number, got inf.",
+        ),
         (BASE + "distil: {keep: true}\n", "r.yaml:5: distil.keep: keep is `full`"),
         (BASE + "distil: {cache: replai}\n", "r.yaml:5: distil.cache: Input should be 'online' or 'replay'"),
         (BASE + "distil: {keep: none}\n", "r.yaml:5: distil.keep: keep is `full`, or how many of the most likely"),

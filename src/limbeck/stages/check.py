@@ -156,12 +156,13 @@ def _network(context: Context, role: str, data: _Data, to_run: bool) -> tuple[An
     from limbeck.bench.size import params_m
     from limbeck.data.local import NotHereError, no_downloads
     from limbeck.graph.network import in_classes
-    from limbeck.stages.dry_run import refuse_other_answers, refuse_weights
+    from limbeck.stages.dry_run import is_missing_file, refuse_other_answers, refuse_weights
     from limbeck.stages.teacher_classes import Outputs, outputs_of
 
     section, where, outputs = context.section(role), context.where(role), Outputs(data.num_classes)
     with suppress(NotHereError), no_downloads():
-        outputs = outputs_of(context, section, where, data.names) if data.names is not None else outputs
+        if data.names is not None and (to_run or not is_missing_file(section.weights)):
+            outputs = outputs_of(context, section, where, data.names)
     model: Any = in_classes(_built(context, section, where, outputs.count), outputs.groups)
     refuse_other_answers(context, model, where, data.num_classes if data.counted else None, context.size(role))
     found = [*refuse_weights(context, section, model, where, files=to_run, whole=data.counted)]

@@ -15,7 +15,14 @@ from limbeck.recipe.lesson import lesson, seats
 from limbeck.record import UserError
 from limbeck.stages.context import WEIGHT_SUFFIXES, Context
 
-__all__ = ["refuse_head_factor", "refuse_keys_of_maps", "refuse_loss", "refuse_other_answers", "refuse_weights"]
+__all__ = [
+    "is_missing_file",
+    "refuse_head_factor",
+    "refuse_keys_of_maps",
+    "refuse_loss",
+    "refuse_other_answers",
+    "refuse_weights",
+]
 
 
 @torch.no_grad()
@@ -134,7 +141,7 @@ def refuse_weights(
     if files:
         context.named_weights(section, where)
     else:
-        absent = [key for key in ("weights", "backbone_weights") if _is_missing_file(getattr(section, key))]
+        absent = [key for key in ("weights", "backbone_weights") if is_missing_file(getattr(section, key))]
         section = section.model_copy(update=dict.fromkeys(absent))
     found = []
     for fit in (context.fit_backbone, context.fit_file) if whole else (context.fit_backbone,):
@@ -143,5 +150,6 @@ def refuse_weights(
     return [report for report in found if report is not None]
 
 
-def _is_missing_file(source: str | None) -> bool:
+def is_missing_file(source: str | None) -> bool:
+    """Whether weights are in a file that is not here."""
     return source is not None and Path(source).suffix in WEIGHT_SUFFIXES and not Path(source).exists()

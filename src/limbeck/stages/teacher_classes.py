@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifact.metadata import Metadata
-from limbeck.place import Place, nearest
+from limbeck.place import Place, nearest, placed
 from limbeck.recipe import Model, Teacher
 from limbeck.record import UserError
 from limbeck.stages.context import Context, labels_of, plain_name
@@ -43,7 +43,8 @@ def outputs_of(context: Context, section: Model, where: Place, ours: Sequence[st
     known = _carried_groups(section)
     if known is not None and section.classes is None:
         return known
-    theirs = _names(context, section)
+    with placed(where / "weights"):
+        theirs = _names(context, section)
     if section.classes is None:
         _refuse_others(theirs, ours, where)
         return Outputs(len(ours))
