@@ -80,6 +80,15 @@ def test_one_run_asks_once_and_the_next_not_at_all(monkeypatch: pytest.MonkeyPat
     assert len(asked) == 36, "of logits three classes alone"
 
 
+def test_a_run_without_terms_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    short = ["distil.terms=[]", "teacher=null", "train.steps=2", "quantize=[]", "export=[]", "bench=null"]
+    folder = run(read("smoke/replay", short), until="train", device="cpu")
+    assert (folder / "student" / "student.safetensors").is_file()
+    assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
 def test_unlabelled_images_are_kept_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from PIL import Image
 

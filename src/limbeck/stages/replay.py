@@ -38,7 +38,7 @@ def kept_or_asked(
         UserError: If they would exceed the budget or the disk.
     """
     distil = staff.lesson.distil
-    if distil.cache == "online":
+    if distil.cache == "online" or not staff.teachers:
         return staff.teachers
     refuse_keep(staff.lesson, terms)
     images, folder = len(training(context, role)), cache_folder() / "teacher"
