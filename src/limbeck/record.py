@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["UserError", "digest", "file_digest", "locked", "read_json", "whole", "write_json", "write_text"]
+__all__ = ["UserError", "digest", "file_digest", "flat", "locked", "read_json", "whole", "write_json", "write_text"]
 
 Json = dict[str, Any]
 
@@ -131,6 +131,15 @@ def read_json(path: Path) -> Any:
 def digest(value: Any) -> str:
     """A short hash of a JSON-like value: equal values give equal hashes, whatever the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Single values of nested ones by their dotted keys."""
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in flat(item, f"{key}.{name}" if key else name).items()}
+    if isinstance(value, list):
+        return {k: v for index, item in enumerate(value) for k, v in flat(item, f"{key}.{index}").items()}
+    return {key: value}
 
 
 def file_digest(path: Path) -> str:

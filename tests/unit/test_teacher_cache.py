@@ -65,6 +65,14 @@ def test_everything_that_decides_is_another_file(begin):
     assert begin(place="backbone").path != entries.path
 
 
+def test_why_what_is_there_is_not_used_is_said(begin, capsys):
+    begin(augment={"color": 0.4, "flip": True})
+    begin(augment={"color": 0.4, "flip": True}, place="backbone")
+    assert capsys.readouterr().err == ""
+    begin(augment={"color": 0.5, "flip": True})
+    assert "augment.color 0.4 then, 0.5 now\n" in capsys.readouterr().err
+
+
 def test_a_file_of_something_else_is_refused_with_what_differs(begin):
     other = begin(teacher="other")
     other.path.rename(begin().path)

@@ -8,7 +8,7 @@ from typing import Any
 from limbeck.recipe import Model, Teacher
 from limbeck.recipe.lesson import is_teacher, lesson, seats
 from limbeck.recipe.teaching import OWN
-from limbeck.record import UserError, digest, file_digest, read_json
+from limbeck.record import UserError, digest, file_digest, flat, read_json
 from limbeck.stages.context import Context
 from limbeck.stages.unlabelled import unlabelled
 
@@ -203,18 +203,10 @@ def by_content(value: Any) -> Any:
 
 
 def _differs(stage: Stage, before: dict[str, Any]) -> str:
-    old, new = _flat(before), _flat(stage.reads)
+    old, new = flat(before), flat(stage.reads)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     shown = [f"  {key.removeprefix('recipe.')}: {old.get(key)!r} then, {new.get(key)!r} now" for key in changed[:8]]
     return (
         f"{stage.folder}: the stage {stage.name!r} was done with another recipe:\n" + "\n".join(shown) + "\n"
         f"Use `--force {stage.name}` to do it and all that builds on it again, or name=... to keep both runs."
     )
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
-    if isinstance(value, list):
-        return {k: v for index, item in enumerate(value) for k, v in _flat(item, f"{key}.{index}").items()}
-    return {key: value}

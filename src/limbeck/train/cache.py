@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck import show
-from limbeck.record import UserError, digest, locked, whole
+from limbeck.record import UserError, digest, flat, locked, whole
 
 __all__ = ["Entries", "gib"]
 
@@ -19,6 +19,7 @@ MADE_BY = 1
 """Changes with the layout of the file."""
 
 PAGE = 4096
+LONGEST_HEADER = 16 * PAGE
 SUMS = np.dtype([("data", "<u4"), ("view", "<u4")])
 """Checksums of an entry, and of the view that it is about; those of an entry that is not there are 0."""
 
@@ -71,6 +72,7 @@ class Entries:
             _refuse_other(self.path, head, json.loads(self._header))
             show.say(f"{self.path}: damaged; the teacher is asked again")
             self.path.unlink()
+        _say_why_not(self.path.parent, json.loads(self._header))
         with whole(self.path) as part, part.open("wb") as stream:
             stream.write(self._header)
             stream.truncate(self.size)
@@ -154,6 +156,28 @@ def _refuse_other(path: Path, head: bytes, about: dict[str, Any]) -> None:
     if other:
         shown = "; ".join(f"{name} {value!r}, not {about[name]!r}" for name, value in other.items())
         raise UserError(f"{path}: holds the outputs of something else ({shown}); remove it.")
+
+
+def _say_why_not(folder: Path, about: dict[str, Any]) -> None:
+    """Say why the outputs that are there for this place are none for this training, from the nearest ones."""
+    new, known = flat(about), {path: head for path in folder.glob("*.bin") if (head := _head(path))}
+    same = {path: flat(head) for path, head in known.items() if head.get("place") == about.get("place")}
+    if not same:
+        return
+    others = {path: [key for key in {**new, **old} if old.get(key) != new.get(key)] for path, old in same.items()}
+    near = min(others, key=lambda path: len(others[path]))
+    shown = "; ".join(f"{key} {same[near].get(key)!r} then, {new.get(key)!r} now" for key in others[near][:4])
+    show.say(f"{near}: kept outputs that are not used, of something else: {shown}")
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """What a file of outputs is about; nothing where that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            found, _ = json.JSONDecoder().raw_decode(stream.read(LONGEST_HEADER).decode(errors="replace"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def gib(size: int) -> str:
