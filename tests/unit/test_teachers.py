@@ -18,7 +18,7 @@ from limbeck.run import run as run_all
 from limbeck.stages.check import check
 from limbeck.stages.context import Context
 from limbeck.stages.networks import load_role
-from limbeck.stages.teacher_classes import Outputs, _mapped, _refuse_others
+from limbeck.stages.teacher_classes import Outputs, _mapped, _refuse_others, outputs_of
 from limbeck.stages.train import run
 from limbeck.train.average import Average
 from limbeck.train.labels import TaskTerm
@@ -232,6 +232,20 @@ def test_a_mapped_file_is_a_teacher_of_another_run(mapped, tmp_path):
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(load_role(again, "teacher")(image), load_role(context, "teacher")(image))
+
+
+def test_a_mapped_file_for_other_data_is_refused_or_mapped_once_more(mapped, tmp_path):
+    context, _ = mapped
+    run(context, "teacher")
+    text = RECIPE.replace("teacher.safetensors, classes: {order: [NAMES]}", str(context.weights("teacher")))
+    (tmp_path / "again.yaml").write_text(text)
+    again = Context(read(tmp_path / "again.yaml"), tmp_path / "again")
+    section, names = again.section("teacher"), list(context.dataset("validation").classes)
+    with pytest.raises(UserError, match="its classes are not the data's"):
+        outputs_of(again, section, WHERE, OURS)
+    assert outputs_of(again, section, WHERE, names) == Outputs(13, [[at] for at in range(12, 0, -1)])
+    order = section.model_copy(update={"classes": {"order": [OURS[min(at, 2)] for at in range(len(names))]}})
+    assert outputs_of(again, order, WHERE, OURS) == Outputs(13, [[12], [11], list(range(10, 0, -1))])
 
 
 def test_sixteen_bits_need_a_gpu_before_anything_is_done(mapped, tmp_path, monkeypatch):

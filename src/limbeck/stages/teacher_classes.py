@@ -41,14 +41,13 @@ def outputs_of(context: Context, section: Model, where: Place, ours: Sequence[st
     if not isinstance(section, Teacher) or section.train is not None:
         return Outputs(len(ours))
     known = _carried_groups(section)
-    if known is not None and section.classes is None:
-        return known
     with placed(where / "weights"):
         theirs = _names(context, section)
     if section.classes is None:
         _refuse_others(theirs, ours, where)
-        return Outputs(len(ours))
-    return _mapped(section.classes, theirs, list(ours), where / "classes")
+        return known or Outputs(len(ours))
+    found = _mapped(section.classes, theirs, list(ours), where / "classes")
+    return _twice(known, found) if known else found
 
 
 def _carried_groups(section: Teacher) -> Outputs | None:
@@ -58,6 +57,13 @@ def _carried_groups(section: Teacher) -> Outputs | None:
     architecture: dict[str, Any] = (metadata.architecture if metadata else None) or {}
     groups = architecture.get("class_groups")
     return Outputs(architecture["num_classes"], groups) if groups else None
+
+
+def _twice(known: Outputs, found: Outputs) -> Outputs:
+    """A mapping of what a mapping gives: both in one, from what the network itself tells apart."""
+    inner = known.groups or []
+    groups = inner if found.groups is None else [[one for at in group for one in inner[at]] for group in found.groups]
+    return Outputs(known.count, groups)
 
 
 def _names(context: Context, section: Teacher) -> tuple[str, ...]:
