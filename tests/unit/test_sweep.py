@@ -356,6 +356,14 @@ def test_gpus_and_a_device_contradict_each_other(recipe: Path, monkeypatch: pyte
     assert called(monkeypatch, "sweep", str(recipe), "--gpus", "2", "--device", "cuda:1") == 2
 
 
+def test_more_gpus_than_there_are_is_said_of_gpus(
+    recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert called(monkeypatch, "sweep", str(recipe), "--gpus", "2") == 2
+    assert capsys.readouterr().err == "--gpus 2: torch sees 0 CUDA devices; cpu would work.\n"
+
+
 @pytest.mark.slow
 def test_a_sweep_runs_and_is_not_run_twice(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMBECK_RUNS", str(tmp_path / "runs"))

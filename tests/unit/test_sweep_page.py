@@ -160,3 +160,7 @@ def test_a_recipe_stands_for_its_sweep(tmp_path, monkeypatch):
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"sweep\.json: no such file"):
         write(tmp_path)
+    for text in ("{}", "[]", '{"cells": {}}'):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(UserError, match=r"sweep\.json: not the state of a sweep"):
+            write(tmp_path)

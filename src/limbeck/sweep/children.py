@@ -85,7 +85,10 @@ def run_all(sweep: Sweep, wanted: Sequence[Cell]) -> tuple[Folder, dict[str, int
     from limbeck.run import device_of
 
     if sweep.gpus and sweep.ray is None:
-        device_of(f"cuda:{sweep.gpus - 1}")
+        try:
+            device_of(f"cuda:{sweep.gpus - 1}")
+        except UserError as error:
+            raise UserError(f"--gpus {sweep.gpus}: {str(error).partition(': ')[2]}") from error
     recipes = {cell.name: sweep.recipe(cell) for cell in wanted}
     folder, codes = _opened(sweep, recipes)
     first, alone = sweep.workers, int(sweep.ray is None)

@@ -153,9 +153,11 @@ def read(folder: Path) -> Sweep:
     """Read a sweep's folder and its runs.
 
     Raises:
-        UserError: If it is no sweep's folder, or one of its files is not JSON.
+        UserError: If it is no sweep's folder, or one of its files is not JSON or of something else.
     """
     found = read_json(folder / "sweep.json")
+    if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
+        raise UserError(f"{folder / 'sweep.json'}: not the state of a sweep; it has no list of cells.")
     overrides = [str(change) for change in found.get("overrides") or []]
     reports = {cell["name"]: _report(folder, cell) for cell in found["cells"]}
     score = score_name([row for report in reports.values() if report for row in report.rows])
