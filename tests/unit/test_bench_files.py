@@ -192,7 +192,7 @@ def context(tmp_path, monkeypatch, settings):
     sample = SimpleNamespace(image=np.zeros((30, 40, 3), np.uint8))
     return SimpleNamespace(
         recipe=SimpleNamespace(bench=settings, evaluate=SimpleNamespace(split="test")), device="cpu",
-        preprocess=lambda _: Preprocess((16, 24)), dataset=lambda split: {"test": [sample]}[split],
+        roles=("student",), preprocess=lambda _, role: Preprocess((16, 24)), dataset=lambda split: {"test": [sample]}[split],
         section=lambda _: None, source_root=lambda _: tmp_path, weights=lambda role: tmp_path / f"{role}.safetensors",
     )  # fmt: skip
 
