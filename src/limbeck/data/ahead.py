@@ -26,9 +26,10 @@ DEPTH = 2
 THREADS = 2
 """They share the views of a batch, so that one that is waited for comes in half the time; Python keeps no more busy."""
 
-NICE = 19
-"""The lowest priority. A training on a CPU splits its work evenly among the cores and waits for the last of them, so
-that a core it had to share would cost it as if every core were shared; most of the preparing fits into its pauses."""
+NICE = 10
+"""A low priority. A training on a CPU splits its work evenly among the cores and waits for the last of them, so that a
+core it had to share would cost it as if every core were shared; most of the preparing fits into its pauses. The lowest
+priority would wait for ever where other programs keep all cores busy: this one gets a tenth of a core from each."""
 
 
 class Ahead:
